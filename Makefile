@@ -1,0 +1,59 @@
+# The only vocabulary: people, hooks and CI call these targets. `make` lists them.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTHON ?= python3
+export DO_NOT_TRACK := true
+# Paths may hold spaces: every use is quoted, and nothing below relies on an absolute path.
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## make .venv from requirements.lock (hash-checked), then install the package
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v uv >/dev/null || test -x $(VENV)/uv/bin/uv || \
+	  { mkdir -p $(VENV) && $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv; }
+	@UV=$$(command -v uv || echo "$(VENV)/uv/bin/uv"); \
+	  test -x $(BIN)/python || "$$UV" venv --quiet --allow-existing --python $(PYTHON) $(VENV); \
+	  echo "Installing from requirements.lock ..."; \
+	  "$$UV" pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
+	  "$$UV" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation-package graftline --editable .
+	@touch $(STAMP)
+
+run: setup  ## retrain the workspace in this folder (the embedded digits by default) and hand off the result
+	@$(BIN)/graftline run
+
+test: setup  ## the default tests: quick, offline, no server
+	@$(BIN)/python -m pytest
+
+faults: setup  ## the longer fault-injection run
+	@$(BIN)/python -m pytest tests/faults -m "faults or not faults"
+
+check: setup  ## lint, types, layers, dvc.yaml in step
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/graftline render --check
+
+format: setup  ## let ruff lay the code out
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: setup  ## the benchmarks; each prints its table
+	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" || exit 1; done
+
+lock:  ## resolve pyproject.toml anew into requirements.lock: pins and hashes, no addresses
+	@UV=$$(command -v uv || echo "$(VENV)/uv/bin/uv"); "$$UV" pip compile --quiet --universal --generate-hashes --no-header \
+	  --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
+
+servers: setup  ## an MLflow server, a Prefect server and a worker on this machine; Ctrl-C ends them
+	@$(BIN)/python -m infra.servers start
+
+servers-stop: setup  ## stop them
+	@$(BIN)/python -m infra.servers stop
+
+.PHONY: help setup run test faults check format bench lock servers servers-stop
