@@ -1,0 +1,82 @@
+"""On what torch computes: the device, and how many threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.core.errors import ParamsError
+from pipeline.core.seeding import seed_torch
+
+if TYPE_CHECKING:
+    import torch
+
+Threads = Literal["auto"] | Annotated[int, Field(gt=0)]
+"""CPU threads for torch; ``auto`` as :func:`threads_for` says."""
+
+SMALL_IMAGE_PX = 64
+"""Up to this size one thread is the fast choice: the work per layer is too small to share."""
+
+
+def choose(requested: str = "auto") -> torch.device:
+    """``auto``: CUDA where present, else Apple's MPS, else the CPU.
+
+    Raises:
+        ParamsError: a device by name that this machine does not have.
+    """
+    import torch
+
+    if requested == "auto":
+        return torch.device(_best())
+    try:
+        torch.empty(1, device=requested)
+        return torch.device(requested)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ParamsError(
+            expected="a device that torch can use here: auto, cpu, cuda, cuda:0, mps, …",
+            found=f"'{requested}' ({str(error).splitlines()[0]})",
+            where="runtime.device in params.yaml",
+            remedy="Set it to 'auto', or install a torch build for that device.",
+        ) from error
+
+
+def _best() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def threads_for(requested: Threads, image_size_px: int) -> int:
+    """``auto``: one thread for small images, else one per core (or ``OMP_NUM_THREADS``, where it is smaller).
+
+    The count is a rule and not a measurement, because it decides the order of floating-point sums: a count measured
+    anew in each run would make equal inputs give unequal bytes. The rule follows the measurements: for 32 px
+    images a second thread gains nothing on an idle machine and costs up to 13 times on a busy one.
+    """
+    if requested != "auto":
+        return requested
+    if image_size_px <= SMALL_IMAGE_PX:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores
+
+
+@contextlib.contextmanager
+def computing(requested: str, seed: int, threads: int) -> Iterator[torch.device]:
+    """Seed torch, fix its thread count for the block, and yield the device."""
+    import torch
+
+    before = torch.get_num_threads()
+    seed_torch(seed)
+    torch.set_num_threads(threads)
+    try:
+        yield choose(requested)
+    finally:
+        torch.set_num_threads(before)

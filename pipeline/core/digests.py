@@ -1,0 +1,31 @@
+"""Digests: the identity of everything Graftline handles. Always sha256, written as 64 hex digits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def of_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Digest of a file's bytes, read in blocks: memory does not grow with the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_json(value: Any) -> str:
+    """Digest of a JSON-able value; key order and whitespace do not matter."""
+    return of_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+def of_path(path: Path) -> str:
+    """Digest of a file, or of a folder's relative names and contents in sorted order."""
+    if path.is_file():
+        return of_file(path)
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    return of_json([(entry.relative_to(path).as_posix(), of_file(entry)) for entry in files])

@@ -1,0 +1,50 @@
+"""One run at a time in a workspace, and a sentence about who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.core import files
+from pipeline.core.errors import BusyError
+
+LOCK = ".graftline/run.lock"
+HOLDER = ".graftline/run.holder.json"
+
+
+@contextlib.contextmanager
+def workspace_lock(workspace: Path, *, wait_s: float = 3600, emit: Callable[[str], None] = print) -> Iterator[None]:
+    """Hold the workspace. Another run waits, saying for whom; the operating system frees a dead process's lock.
+
+    Raises:
+        BusyError: still held after ``wait_s``.
+    """
+    lock = FileLock(workspace / LOCK)
+    (workspace / LOCK).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        emit(f"Waiting: {_holder(workspace)}.")
+        try:
+            lock.acquire(timeout=wait_s)
+        except Timeout:
+            raise BusyError(f"{_holder(workspace)}; gave up after {wait_s:.0f} s.") from None
+    try:
+        files.write_text(workspace / HOLDER, json.dumps({"pid": os.getpid(), "since": time.strftime("%F %T")}))
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(workspace: Path) -> str:
+    try:
+        holder = json.loads((workspace / HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"another run holds {workspace}"  # it has the lock but has not said its name yet
+    return f"another run (pid {holder['pid']}, since {holder['since']}) holds {workspace}"

@@ -1,0 +1,21 @@
+"""Plug-ins are found by their file's name."""
+
+import pytest
+
+from pipeline.core import plugins
+
+GATES = "pipeline.gates"
+
+
+def test_private_modules_are_no_plugins():
+    """A module whose name begins with an underscore is shared code, not a plug-in."""
+    assert "_base" not in plugins.names(GATES)
+
+
+def test_unknown_name_lists_what_exists_and_the_nearest():
+    """The message names every plug-in there is and the one probably meant."""
+    with pytest.raises(ValueError) as caught:
+        plugins.load("pipeline.training.strategies", "lp-ft")
+    assert "unknown name 'lp-ft'" in str(caught.value)
+    assert "probe" in str(caught.value)
+    assert "Did you mean 'lp_ft'?" in str(caught.value)
