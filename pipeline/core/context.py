@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +11,10 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Context:
-    """Handed to every stage beside its params and inputs. Apart from ``seed`` and ``model``, nothing here may change the
-    result, only how it is reached."""
+    """Handed to every stage beside its params and inputs.
+
+    Apart from ``seed`` and ``model``, nothing here may change the result, only how it is reached.
+    """
 
     workspace: Path
     """Root of the workspace; manifest paths are relative to it."""
@@ -33,6 +37,15 @@ class Context:
 
     workers: int = 0
     """Threads for decoding; 0 means one per core."""
+
+    def empty_folder(self, name: str) -> Path:
+        """An empty folder in which a stage builds an output, before the output is saved into place."""
+        if self.scratch is None:
+            return Path(tempfile.mkdtemp(prefix=f"graftline-{name}-"))
+        folder = self.scratch / name
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left there
+        folder.mkdir(parents=True)
+        return folder
 
 
 class Result(NamedTuple):

@@ -68,6 +68,13 @@ def threads_for(requested: Threads, image_size_px: int) -> int:
     return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images lie in memory: channels last is 20-40 % faster on CPUs and tensor cores; MPS wants the plain order."""
+    import torch
+
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 @contextlib.contextmanager
 def computing(requested: str, seed: int, threads: int) -> Iterator[torch.device]:
     """Seed torch, fix its thread count for the block, and yield the device."""

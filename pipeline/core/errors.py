@@ -76,6 +76,10 @@ class TrainingError(GraftlineError):
     """Training cannot go on: the loss is not finite, or a promise about frozen weights was broken."""
 
 
+class ReleaseError(GraftlineError):
+    """The model in the registry does not answer as the one that was judged; it is not promoted."""
+
+
 class StageError(GraftlineError):
     """A stage's process failed for a reason that is not the user's input."""
 

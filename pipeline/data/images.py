@@ -1,0 +1,100 @@
+"""From a manifest row to pixels. The one place where image bytes are decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from pipeline.data.manifest import Manifest
+
+MAX_PIXELS = 2**26
+"""Larger images (67 megapixels) are refused: they are decompression bombs, or scans to be cut into tiles first."""
+
+
+class TooManyPixelsError(OSError):
+    """The header promises more than :data:`MAX_PIXELS`; raised before anything is decompressed."""
+
+
+@contextlib.contextmanager
+def opened(content: bytes) -> Iterator[Image.Image]:
+    """The image in ``content``, its header read and its size found harmless, its pixels not yet decoded.
+
+    Raises:
+        TooManyPixelsError: see :data:`MAX_PIXELS`.
+        PIL.UnidentifiedImageError, OSError: not an image, or a broken header.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError as error:
+        raise TooManyPixelsError(f"more than {MAX_PIXELS:,} pixels") from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise TooManyPixelsError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
+        yield image
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Pixels as every part of Graftline sees them: uint8 of shape (height, width, 3), sRGB order.
+
+    Rotated as EXIF says; transparency laid on white; 16-bit greys scaled to 8 bits; first frame of an animation.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
+        grey = np.clip(np.asarray(upright, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return np.asarray(upright.convert("RGB"))
+
+
+def decode(content: bytes) -> np.ndarray:
+    """:func:`to_rgb` of an encoded image.
+
+    Raises:
+        TooManyPixelsError: see :data:`MAX_PIXELS`.
+        PIL.UnidentifiedImageError, OSError: not an image, or a broken one.
+    """
+    with opened(content) as image:
+        return to_rgb(image)
+
+
+class ImageStore:
+    """Reads the images that a manifest lists; paths are relative to ``workspace``."""
+
+    def __init__(self, workspace: Path, workers: int = 0) -> None:
+        self._workspace = workspace
+        self._workers = workers or cpu_count() or 1
+
+    def content(self, path: str, offset: int | None, length: int | None) -> bytes:
+        """The encoded bytes of one image."""
+        with (self._workspace / path).open("rb") as file:
+            if offset is None:
+                return file.read()
+            file.seek(offset)
+            return file.read(length)
+
+    def contents(self, manifest: Manifest) -> Iterator[bytes]:
+        frame = manifest.frame
+        for path, offset, length in zip(frame["path"], frame["offset"], frame["length"], strict=True):
+            in_shard = not pd.isna(offset)
+            yield self.content(path, int(offset) if in_shard else None, int(length) if in_shard else None)
+
+    def pixels(self, manifest: Manifest) -> Iterator[np.ndarray]:
+        """Decoded images in manifest order, each uint8 (height, width, 3); decoding runs ahead on a few threads."""
+        ahead = 4 * self._workers
+        contents = self.contents(manifest)
+        with ThreadPoolExecutor(self._workers) as pool:
+            waiting = [pool.submit(decode, content) for content in islice(contents, ahead)]
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(decode, content) for content in islice(contents, 1)]

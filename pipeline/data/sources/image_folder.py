@@ -1,0 +1,148 @@
+"""Images in folders.
+
+```
+photos/cat/1.jpg                 one folder per class; folders further down belong to their class
+photos/train/cat/1.jpg           the same below train, val and test (or training, valid, validation, testing)
+photos/unlabelled/7.jpg          images without a label, beside the classes or below a split
+photos/7.jpg                     likewise: an image in no class folder has no label
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from pipeline.core.errors import DataError
+from pipeline.core.params import PluginParams
+from pipeline.data.image_files import SUFFIXES, is_image_name
+from pipeline.data.sources._record import SPLIT_NAMES, Record, Records, in_params
+
+if TYPE_CHECKING:
+    from pipeline.core.context import Context
+
+SUMMARY = (
+    "Images in class folders, optionally below train/val/test; unlabelled images in `unlabelled/` or in no folder."
+)
+
+UNLABELLED = frozenset({"unlabelled", "unlabeled"})
+
+
+class Params(PluginParams):
+    """Where the folder is."""
+
+    name: str = "image_folder"
+    path: str = Field(description="The folder, relative to the workspace or absolute.")
+
+
+def location(params: Params) -> str | None:
+    return params.path
+
+
+def records(params: Params, context: Context) -> Records:
+    """Every image below the folder, in the order of their paths.
+
+    Raises:
+        DataError: no such folder, no image in it, or split folders mixed with others.
+    """
+    root = context.workspace / Path(params.path).expanduser()
+    _check_folder(root)
+    images, others = _listing(root)
+    if not images:
+        raise _no_images(root, others)
+    _check_depth(root, images)
+    in_splits = _has_splits(root, images)
+    return Records(_records(root, images, in_splits), total=len(images), left_out=others)
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        archive = root.is_file()
+        raise DataError(
+            expected="a folder of images",
+            found=f"a file, {root}" if archive else f"no such folder: {root}",
+            where=in_params("path"),
+            remedy="Unpack it and give the folder."
+            if archive
+            else "Correct the path; it is relative to the workspace.",
+        )
+
+
+def _listing(root: Path) -> tuple[list[PurePath], int]:
+    """Images below ``root`` as sorted relative paths, and how many other files there are."""
+    images, others = [], 0
+    for folder, files in _walk(root):
+        for file in files:
+            if is_image_name(file):
+                images.append(PurePath(os.path.relpath(os.path.join(folder, file), root)))
+            else:
+                others += 1
+    return sorted(images), others
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders with their visible files; linked folders are followed once, so that a circle ends."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        identity = os.stat(folder)
+        if (identity.st_dev, identity.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((identity.st_dev, identity.st_ino))
+        yield folder, [name for name in files if not name.startswith(".")]
+
+
+def _no_images(root: Path, others: int) -> DataError:
+    return DataError(
+        expected=f"images ({', '.join(sorted(SUFFIXES))})",
+        found=f"{others:,} other files and no image in {root}" if others else f"an empty folder, {root}",
+        where=in_params("path"),
+        remedy="Put images there, one folder per class, or give another folder.",
+    )
+
+
+def _check_depth(root: Path, images: list[PurePath]) -> None:
+    """One folder that holds nothing but folders is no class: the path stops one level too high."""
+    top = images[0].parts[0]
+    too_high = all(image.parts[0] == top and len(image.parts) > 2 for image in images)
+    if too_high and top.lower() not in SPLIT_NAMES | dict.fromkeys(UNLABELLED):
+        raise DataError(
+            expected="class folders, or train/val/test folders",
+            found=f"a single folder, '{top}', that holds further folders, in {root}",
+            where=in_params("path"),
+            remedy=f"Give the folder below: {root / top}.",
+        )
+
+
+def _has_splits(root: Path, images: list[PurePath]) -> bool:
+    """Whether the top folders are train, val, test. One such name among others is a class (a `train` beside a `bus`).
+
+    Raises:
+        DataError: two or more of them among others; then nobody can tell.
+    """
+    tops = {image.parts[0] for image in images if len(image.parts) > 1}
+    tops = {top for top in tops if top.lower() not in UNLABELLED}
+    splits = {top for top in tops if top.lower() in SPLIT_NAMES}
+    if len(splits) > 1 and splits != tops:
+        raise DataError(
+            expected="either split folders or class folders",
+            found=f"both: {', '.join(sorted(splits))} beside {', '.join(sorted(tops - splits)[:5])} in {root}",
+            where=in_params("path"),
+            remedy="Move the class folders into a split folder, or the others somewhere else.",
+        )
+    return bool(splits) and splits == tops
+
+
+def _records(root: Path, images: list[PurePath], in_splits: bool) -> Iterator[Record]:
+    for image in images:
+        folders = list(image.parts[:-1])
+        split = None
+        if in_splits and folders and folders[0].lower() in SPLIT_NAMES:
+            split = SPLIT_NAMES[folders.pop(0).lower()]
+        label = folders[0] if folders and folders[0].lower() not in UNLABELLED else None
+        yield Record(content=root / image, name=image.as_posix(), label=label, split=split)

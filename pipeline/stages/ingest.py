@@ -1,0 +1,239 @@
+"""Ingest: from two data sources to two inventories, a label space, and shards for images that have no file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from pipeline.core import plugins
+from pipeline.core.context import Context, Result
+from pipeline.core.errors import DataError
+from pipeline.core.files import Folder
+from pipeline.core.params import Params as BaseParams
+from pipeline.core.params import PluginParams, chosen_by_name
+from pipeline.core.progress import Meter
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipeline.data.labels import LabelSpace
+    from pipeline.data.shards import ShardWriter
+    from pipeline.data.sources._record import Record
+
+SOURCES = "pipeline.data.sources"
+
+
+class NearDuplicates(BaseParams):
+    """When two pictures count as one, so that they are never in two splits."""
+
+    max_distance: int = Field(
+        default=2, ge=0, le=8, description="Bits of 64 in which their perceptual hashes may differ."
+    )
+    min_side_px: int = Field(default=48, ge=1, description="Smaller images are compared by their bytes only.")
+
+
+class Params(BaseParams):
+    """Where the images come from, and how they are divided."""
+
+    target: chosen_by_name(SOURCES) = Field(  # type: ignore[valid-type]
+        {"name": "handwritten_digits", "labels_per_class": 5, "test_share": 0.5},
+        description="The images to classify.",
+    )
+    source: chosen_by_name(SOURCES) | None = Field(  # type: ignore[valid-type]
+        {"name": "rendered_digits", "images_per_class": 300},
+        description="Labelled images of another domain to transfer from; null = none.",
+    )
+    label_map: dict[str, str] = Field({}, description="Source class → target class, where their names differ.")
+    val_share: float = Field(0.2, ge=0, lt=1, description="Share of the labelled training images kept for validation.")
+    test_share: float = Field(0.2, ge=0, lt=1, description="Share kept for the final score, where none is given.")
+    near_duplicates: NearDuplicates = NearDuplicates()
+
+
+@dataclass(frozen=True)
+class _Domain:
+    """One domain's images, looked at once and not yet divided."""
+
+    rows: pd.DataFrame
+    left_out: int = 0
+
+
+def run(params: Params, context: Context) -> Result:
+    """Look at every image once, decide its split, and settle the classes; equal files and seed give equal outputs."""
+    import pandas as pd
+
+    from pipeline.data.manifest import Manifest
+    from pipeline.data.near_duplicates import components
+
+    with _shard_folder(context) as shards:
+        target = _inspected("target", params.target, context, shards)
+        source = _inspected("source", params.source, context, shards) if params.source else _Domain(_columns([]))
+    label_space = _settle_labels(params, target.rows, source.rows)
+    images = pd.concat([target.rows, source.rows], ignore_index=True)
+    parts = components(images, **params.near_duplicates.model_dump())
+    images[["split", "split_given"]] = _divided(images, parts, params, context.seed)
+    target_rows, source_rows = (images[images["domain"] == domain] for domain in ("target", "source"))
+    return Result(
+        line=_line(images, parts, label_space, target.left_out + source.left_out),
+        outputs={
+            "shards": Folder(shards),
+            "source_inventory": Manifest.of(source_rows[source.rows.columns]),  # each with its own slices only
+            "target_inventory": Manifest.of(target_rows[target.rows.columns]),
+            "label_space": label_space,
+        },
+    )
+
+
+# -- looking at the images ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _shard_folder(context: Context) -> Iterator[Path]:
+    """An empty folder to fill; removed if ingest fails. A killed run's remains are cleared first."""
+    folder = (context.scratch or Path(tempfile.mkdtemp(prefix="graftline-"))) / "shards"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path) -> _Domain:
+    """Every image of one domain, looked at once; those without a file go into a shard on the way."""
+    from pipeline.data.inspection import inspect_all
+    from pipeline.data.shards import ShardWriter
+
+    rows = []
+    with _naming_the_setting(domain), ShardWriter(shards, domain) as writer:
+        records = plugins.load(SOURCES, chosen.name).records(chosen, context)
+        meter = Meter(what=f"ingest {domain}", unit="images", total=records.total)
+        for record, seen in inspect_all(records, lambda record: record.content, context.workers):
+            rows.append(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
+            meter.advance()
+        meter.close()
+    return _Domain(_columns(rows), records.left_out)
+
+
+def _place(record: Record, writer: ShardWriter, workspace: Path) -> dict[str, Any]:
+    """Where the manifest finds the image again; a file keeps its place, bytes get one in a shard."""
+    from pipeline.data.shards import LOCATION
+
+    if isinstance(record.content, bytes):
+        place = writer.add(record.name, record.content)
+        return {"path": f"{LOCATION}/{place.shard}", "offset": place.offset, "length": place.length}
+    file, root = os.path.abspath(record.content), os.path.abspath(workspace)
+    return {"path": Path(os.path.relpath(file, root)).as_posix() if Path(file).is_relative_to(root) else file}
+
+
+def _said(record: Record, domain: str) -> dict[str, Any]:
+    """What the source said of the image. A slice that bears the name of a manifest column becomes ``user_<name>``."""
+    from pipeline.data.manifest import COLUMNS
+
+    slices = {f"user_{name}" if name in COLUMNS else name: value for name, value in record.extras.items()}
+    label = None if record.label is None else unicodedata.normalize("NFC", record.label)  # macOS writes é as two
+    return slices | {
+        "name": record.name,
+        "label": label,
+        "domain": domain,
+        "split": record.split,
+        "group": record.group,
+    }
+
+
+def _columns(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame in which every column of the manifest is present and typed."""
+    import pandas as pd
+
+    from pipeline.data.manifest import Manifest
+
+    return Manifest.of(pd.DataFrame(rows)).frame
+
+
+@contextlib.contextmanager
+def _naming_the_setting(domain: str) -> Iterator[None]:
+    """A source knows its own parameter's name only; say whose it is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            expected=error.expected,
+            found=error.found,
+            where=f"ingest.{domain}.{error.where}",
+            remedy=error.remedy,
+        ) from error
+
+
+# -- labels and splits -------------------------------------------------------------------------------------------------
+
+
+def _settle_labels(params: Params, target: pd.DataFrame, source: pd.DataFrame) -> LabelSpace:
+    """Put the source's labels into the target's words, in place, and say which classes there are."""
+    from pipeline.data.labels import LabelSpace, check_label_map
+
+    answers, known = target["label"].dropna().unique(), source["label"].dropna().unique()
+    check_label_map(params.label_map, known, answers)
+    source["label"] = source["label"].replace(params.label_map)
+    return LabelSpace.between(answers, source["label"].dropna().unique())
+
+
+def _divided(images: pd.DataFrame, parts: np.ndarray, params: Params, seed: int) -> pd.DataFrame:
+    """Columns ``split`` and ``split_given``; a source image that belongs to a held-out target image is held out too."""
+    import pandas as pd
+
+    from pipeline.data import splits
+
+    assign = partial(splits.assign, val_share=params.val_share, test_share=params.test_share, seed=seed)
+    divided: list[pd.DataFrame] = []
+    held_out: dict[int, str] = {}
+    for domain in ("target", "source"):
+        here = (images["domain"] == domain).to_numpy()
+        divided.append(assign(images[here], parts[here], held_out=held_out))
+        held_out = splits.held_out_in(divided[-1]["split"], parts[here])
+    return pd.concat(divided)
+
+
+# -- the line ----------------------------------------------------------------------------------------------------------
+
+
+def _line(images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out: int) -> str:
+    """Counts of everything, and whatever a person should look at."""
+    pieces = [_domain_line("target", images), _domain_line("source", images), f"{len(labels.classes)} classes"]
+    pieces += _classes_apart(images, labels)
+    unreadable = int(images["error"].notna().sum())
+    joined = len(images) - len(set(parts)) if images["group"].isna().all() else 0
+    pieces += [f"{unreadable:,} unreadable"] if unreadable else []
+    pieces += [f"{joined:,} duplicates or near-duplicates kept together"] if joined else []
+    pieces += [f"{left_out:,} other files left out"] if left_out else []
+    return " · ".join(piece for piece in pieces if piece)
+
+
+def _domain_line(domain: str, images: pd.DataFrame) -> str:
+    """``target 1,797 images (40 train, 10 val, 899 test labelled; 848 unlabelled)``."""
+    here = images[images["domain"] == domain]
+    if here.empty:
+        return ""
+    counts = here[here["label"].notna()]["split"].value_counts()
+    labelled = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test") if split in counts)
+    unlabelled = int(here["label"].isna().sum())
+    inside = [f"{labelled} labelled"] * bool(labelled) + [f"{unlabelled:,} unlabelled"] * bool(unlabelled)
+    return f"{domain} {len(here):,} images ({'; '.join(inside)})"
+
+
+def _classes_apart(images: pd.DataFrame, labels: LabelSpace) -> list[str]:
+    """Classes that do not meet, where both domains have labels."""
+    if (images["domain"] == "source").sum() == 0 or not labels.shared:
+        return ["source and target share no class"] * bool(labels.target_only)
+    apart = [("source only", labels.source_only), ("target only", labels.target_only)]
+    return [f"{where}: {', '.join(names[:8])}{', …' * (len(names) > 8)}" for where, names in apart if names]
