@@ -1,0 +1,139 @@
+"""From answers to the numbers of the report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation.report import ClassScore, ReliabilityBin, SliceScore
+
+MAX_SLICES = 50
+"""A column with more values than this is no slice but a measurement or a name."""
+
+
+class Answers(NamedTuple):
+    """What a model said on labelled images."""
+
+    labels: NDArray[np.int64]
+    """True class numbers, [images]."""
+    probabilities: NDArray[np.floating]
+    """[images, classes]"""
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        return self.probabilities.argmax(1)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        return self.predicted == self.labels
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        return metrics.confusion_matrix(self.labels, self.predicted, self.probabilities.shape[1])
+
+    @property
+    def reliability(self) -> metrics.Reliability:
+        return metrics.reliability(self.correct, self.probabilities.max(1))
+
+
+def overall(answers: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
+    """The flat figures of :class:`~pipeline.evaluation.report.Metrics`, with their intervals."""
+    confusion = answers.confusion
+    with_intervals = {
+        "accuracy": metrics.accuracy,
+        "balanced_accuracy": metrics.balanced_accuracy,
+        "f1_macro": metrics.f1_macro,
+    }
+    figures: dict[str, Any] = {name: float(score(confusion)) for name, score in with_intervals.items()}
+    for name, (low, high) in intervals.of_confusion(confusion, with_intervals, resamples=resamples, seed=seed).items():
+        figures |= {f"{name}_low": low, f"{name}_high": high}
+    for name, scores in (("precision", metrics.precisions(confusion)), ("recall", metrics.recalls(confusion))):
+        figures[f"{name}_macro"] = float(metrics.macro(scores, confusion))
+        figures[f"{name}_weighted"] = float(metrics.weighted(scores, confusion))
+    figures["f1_weighted"] = float(metrics.weighted(metrics.f1_scores(confusion), confusion))
+    figures["worst_class_recall"] = float(np.nanmin(metrics.recalls(confusion)))
+    if len(confusion) >= metrics.TOP_FROM_CLASSES:
+        figures["top5_accuracy"] = metrics.top_accuracy(answers.labels, answers.probabilities)
+    return figures | calibration(answers)
+
+
+def calibration(answers: Answers) -> dict[str, float]:
+    """Expected calibration error and Brier score."""
+    return {"ece": answers.reliability.ece, "brier": metrics.brier(answers.labels, answers.probabilities)}
+
+
+def per_class(answers: Answers, classes: list[str], champion: Answers | None = None) -> list[ClassScore]:
+    """One row per class, in the model's order."""
+    confusion = answers.confusion
+    precisions, f1_scores = metrics.precisions(confusion), metrics.f1_scores(confusion)
+    others = metrics.recalls(champion.confusion) if champion else np.full(len(classes), np.nan)
+    rows = []
+    for number, label in enumerate(classes):
+        images, hits = int(confusion[number].sum()), int(confusion[number, number])
+        bounds = intervals.wilson(hits, images)
+        rows.append(
+            ClassScore(
+                label=label,
+                images=images,
+                precision=_known(precisions[number]),
+                recall=hits / images if images else None,
+                recall_low=bounds.low if bounds else None,
+                recall_high=bounds.high if bounds else None,
+                f1=_known(f1_scores[number]),
+                champion_recall=_known(others[number]),
+            )
+        )
+    return rows
+
+
+def per_slice(
+    columns: pd.DataFrame, correct: NDArray[np.bool_], champion: NDArray[np.bool_] | None = None
+) -> list[SliceScore]:
+    """Accuracy for each value of each column; ``columns`` has one row per image, nulls are passed over."""
+    return [
+        _slice(str(column), str(value), correct[rows], None if champion is None else champion[rows])
+        for column in columns
+        if columns[column].nunique() <= MAX_SLICES
+        for value, rows in sorted(columns.groupby(columns[column]).indices.items(), key=lambda entry: str(entry[0]))
+    ]
+
+
+def _slice(
+    column: str, value: str, correct: NDArray[np.bool_], champion: NDArray[np.bool_] | None = None
+) -> SliceScore:
+    bounds = intervals.wilson(int(correct.sum()), len(correct))
+    assert bounds is not None, "a slice has at least one image"
+    return SliceScore(
+        column=column,
+        value=value,
+        images=len(correct),
+        accuracy=float(correct.mean()),
+        accuracy_low=bounds.low,
+        accuracy_high=bounds.high,
+        champion_accuracy=None if champion is None else float(champion.mean()),
+    )
+
+
+def reliability_bins(answers: Answers) -> list[ReliabilityBin]:
+    """The reliability diagram, bin by bin."""
+    bins = answers.reliability
+    count = len(bins.images)
+    return [
+        ReliabilityBin(
+            low=number / count,
+            high=(number + 1) / count,
+            images=int(bins.images[number]),
+            confidence=_known(bins.confidence[number]),
+            accuracy=_known(bins.accuracy[number]),
+        )
+        for number in range(count)
+    ]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

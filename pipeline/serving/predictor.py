@@ -1,0 +1,176 @@
+"""Predictions with ONNX Runtime alone: what deployment does, and what every gate judges. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pipeline.core.errors import BundleError
+from pipeline.data.images import decode
+from pipeline.serving.onnx_file import OnnxFile, decode_property
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+HELD_IMAGES = 256
+"""At most this many images wait for others of their size."""
+
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for files that are not, or not quite, images."""
+
+
+class Outputs(NamedTuple):
+    """Answers in the order of the images."""
+
+    logits: np.ndarray
+    """float32 [images, classes]"""
+    probabilities: np.ndarray
+    """float32 [images, classes]; rows sum to 1"""
+
+
+class Predictor:
+    """A model ready to answer.
+
+    >>> predictor = Predictor(Path("handoff/digits/current"))        # doctest: +SKIP
+    >>> predictor.probabilities([image, another_image]).argmax(1)    # doctest: +SKIP
+    array([3, 7])
+
+    Args:
+        model: a bundle, an ``.onnx`` file, or an :class:`OnnxFile`.
+        batch_size: images per call; images of different sizes never share a batch.
+        threads: of ONNX Runtime; 0 means one per physical core.
+
+    Raises:
+        BundleError: there is no model there, or not one that Graftline exported.
+    """
+
+    def __init__(self, model: Path | str | OnnxFile, *, batch_size: int = 32, threads: int = 0) -> None:
+        content, self.origin = _open(model)
+        self.session = session(content, threads=threads, origin=self.origin)
+        properties = self.session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, Any] = {key: decode_property(text) for key, text in properties.items()}
+        if "classes" not in self.metadata:
+            raise _not_ours(self.origin, "an ONNX file without class names in its metadata")
+        self.classes: list[str] = self.metadata["classes"]
+        self._batch_size = batch_size
+
+    def run(self, batch: np.ndarray) -> Outputs:
+        """Answers for one uint8 batch [batch, height, width, 3]."""
+        return Outputs(*self.session.run(["logits", "probabilities"], {"images": batch}))
+
+    def outputs(self, images: Iterable[np.ndarray]) -> Outputs:
+        """Answers for uint8 images [height, width, 3] of any sizes, in their order."""
+        positions, logits, probabilities = [], [], []
+        for where, batch in batches_by_size(images, self._batch_size):
+            answer = self.run(batch)
+            positions.extend(where)
+            logits.append(answer.logits)
+            probabilities.append(answer.probabilities)
+        if not positions:
+            return Outputs(self._none, self._none)
+        order = np.argsort(positions)
+        return Outputs(np.concatenate(logits)[order], np.concatenate(probabilities)[order])
+
+    def probabilities(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """float32 [images, classes], in the order of ``images``; rows sum to 1."""
+        return self.outputs(images).probabilities
+
+    def stream(self, files: Iterable[Path], unreadable: Callable[[str], object]) -> Iterator[tuple[Path, np.ndarray]]:
+        """Each image file with its probabilities, float32 [classes], in order and as the work goes on.
+
+        Files that cannot be decoded are left out; ``unreadable`` is called with the name of each.
+        """
+        for part in _parts(files, HELD_IMAGES):
+            decoded = [(file, image) for file in part if (image := _decoded(file, unreadable)) is not None]
+            rows = self.probabilities(image for _, image in decoded)
+            yield from zip([file for file, _ in decoded], rows, strict=True)
+
+    @property
+    def _none(self) -> np.ndarray:
+        return np.zeros((0, len(self.classes)), dtype=np.float32)
+
+
+def batches_by_size(images: Iterable[np.ndarray], batch_size: int) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Group images of one size into batches; yields their positions and the uint8 batch.
+
+    Streams: no more than ``HELD_IMAGES`` (or one batch) are in memory. Which images share a batch depends on nothing
+    but their order and sizes.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+    held = 0
+    for position, image in enumerate(images):
+        group = waiting.setdefault(image.shape, [])
+        group.append((position, image))
+        held += 1
+        if len(group) == batch_size or held >= max(HELD_IMAGES, batch_size):
+            fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+            held -= len(waiting[fullest])
+            yield _stacked(waiting.pop(fullest))
+    for group in waiting.values():
+        yield _stacked(group)
+
+
+def _parts(items: Iterable[Path], size: int) -> Iterator[list[Path]]:
+    remaining = iter(items)
+    while part := list(islice(remaining, size)):
+        yield part
+
+
+def _decoded(file: Path, unreadable: Callable[[str], object]) -> np.ndarray | None:
+    try:
+        return decode(file.read_bytes())
+    except UNREADABLE:
+        unreadable(str(file))
+        return None
+
+
+def _stacked(group: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray]:
+    return [position for position, _ in group], np.stack([image for _, image in group])
+
+
+def session(content: bytes, *, threads: int = 0, origin: str = "the model") -> InferenceSession:
+    """An ONNX Runtime session on the CPU whose results do not depend on timing.
+
+    Raises:
+        BundleError: ``content`` is not a model that ONNX Runtime can load.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # ONNX Runtime's errors share no public base class
+        raise _not_ours(origin, f"a file that ONNX Runtime refuses ({str(problem).splitlines()[0][:160]})") from problem
+
+
+def _open(model: Path | str | OnnxFile) -> tuple[bytes, str]:
+    """The model's bytes and what to call it in a message."""
+    if isinstance(model, OnnxFile):
+        return model.content, "the exported model"
+    path = Path(model)
+    file = path / "model.onnx" if path.is_dir() else path
+    if not file.is_file():
+        found = "a folder without model.onnx" if path.is_dir() else "nothing there"
+        raise _not_ours(str(path), found)
+    if file.suffix.lower() != ".onnx":
+        raise _not_ours(str(path), f"a {file.suffix or 'nameless'} file")
+    return file.read_bytes(), str(path)
+
+
+def _not_ours(where: str, found: str) -> BundleError:
+    return BundleError(
+        expected="a hand-off bundle (a folder with model.onnx) or an .onnx file exported by Graftline",
+        found=found,
+        where=where,
+        remedy="Give the folder that 'graftline run' printed last, such as handoff/<model>/current.",
+    )

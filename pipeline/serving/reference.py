@@ -1,0 +1,40 @@
+"""The trained network behind torch's own preprocessing: what the exported file must equal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline.data.transforms import preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from pipeline.data.preprocessing import Preprocessing
+    from pipeline.serving.parity import Reference
+
+
+def reference(network: nn.Module, preprocessing: Preprocessing) -> Reference:
+    """uint8 [batch, height, width, 3] → probabilities, float32 [batch, classes], by torch on the CPU."""
+
+    @torch.inference_mode()
+    def probabilities(batch: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(batch).permute(0, 3, 1, 2)
+        return network(preprocess(images, preprocessing)).softmax(1).numpy()
+
+    return probabilities
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch on one thread: its threads spin, and beside decoding and ONNX Runtime two were five times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,190 @@
+"""Score the exported file, and the champion, on the target's test images; everything through ONNX Runtime.
+
+Labels of the test split are used here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from pipeline.core import params as base
+from pipeline.core.context import Context, Result
+from pipeline.core.files import Folder
+from pipeline.core.seeding import unit
+
+if TYPE_CHECKING:
+    from pipeline.data.labels import LabelSpace
+    from pipeline.data.manifest import Manifest
+    from pipeline.evaluation.assessment import Panel, Trial
+    from pipeline.evaluation.champion import ChampionPin
+    from pipeline.evaluation.report import Latency, Metrics
+    from pipeline.features.table import FeatureTable
+    from pipeline.serving.onnx_file import OnnxFile
+    from pipeline.serving.predictor import Predictor
+    from pipeline.training.record import TrainingRecord
+
+LEAKS_NAMED = 20
+"""At most this many leaked images are named in the report."""
+
+
+class Params(base.Params):
+    """How to score; nothing here changes the model."""
+
+    batch_size: int = Field(32, ge=1, description="images per call of ONNX Runtime")
+    bootstrap: int = Field(2000, ge=100, description="resamples behind each 95 % interval")
+    source_images: int = Field(1000, ge=0, description="at most this many held-out source images are scored")
+    latency_runs: int = Field(100, ge=10, description="timed calls at batch 1; fewer where they would take over 3 s")
+
+
+def run(
+    params: Params,
+    context: Context,
+    *,
+    model: OnnxFile,
+    champion: ChampionPin,
+    label_space: LabelSpace,
+    source_manifest: Manifest,
+    target_manifest: Manifest,
+    target_features: FeatureTable,
+    training: TrainingRecord,
+) -> Result:
+    """Answer every test image with both models, then score the answers to the labelled ones."""
+    from pipeline.evaluation.assessment import Trial
+    from pipeline.evaluation.predictions import Predictions
+    from pipeline.serving.onnx_file import OnnxFile
+    from pipeline.serving.predictor import Predictor
+
+    pinned = champion.file(context.workspace)
+    champion_model = OnnxFile.load(pinned) if pinned else None
+    challenger = Predictor(model, batch_size=params.batch_size)
+    reigning = Predictor(champion_model, batch_size=params.batch_size) if champion_model else None
+    test = target_manifest.split("test")
+    ours = _panel("challenger", challenger, test, context)
+    theirs = _panel(champion.title, reigning, test, context) if reigning else None
+    trial = Trial(target_manifest, ours, theirs, resamples=params.bootstrap, seed=context.seed)
+    metrics = _metrics(
+        trial.figures(target_features.features),
+        _source_figures(challenger, source_manifest, params, context),
+        _leak_figures(target_manifest, source_manifest),
+        classes=label_space.classes,
+        champion=[champion.title, champion_model.digest] if champion_model else [],
+        model_size_mb=model.size_mb,
+        champion_size_mb=champion_model.size_mb if champion_model else None,
+    )
+    latency = _latency(challenger, reigning, test, params, context)
+    outputs = {
+        "metrics": metrics,
+        "latency": latency,
+        "predictions": Predictions.of(test, ours.probabilities, ours.classes, theirs and list(theirs.predicted)),
+        "plots": _plots(trial, metrics, training, context),
+    }
+    return Result(_line(metrics, latency), outputs)
+
+
+def _panel(title: str, predictor: Predictor, test: Manifest, context: Context) -> Panel:
+    from pipeline.evaluation.assessment import Panel
+    from pipeline.serving.answering import answer
+
+    return Panel(title, predictor.classes, answer(predictor, test, context, f"test images · {title}"))
+
+
+def _metrics(*parts: dict[str, Any], **fields: Any) -> Metrics:
+    """One report of several parts; their lists are joined."""
+    from pipeline.evaluation.report import Metrics
+
+    for part in parts:
+        for name, value in part.items():
+            fields[name] = fields[name] + value if isinstance(fields.get(name), list) else value
+    return Metrics(**fields)
+
+
+def _source_figures(
+    predictor: Predictor, source_manifest: Manifest, params: Params, context: Context
+) -> dict[str, Any]:
+    """Accuracy on held-out source images of the target's classes: the test split, or val where there is none."""
+    import pandas as pd
+
+    from pipeline.evaluation.scoring import per_slice
+
+    known = source_manifest.where(source_manifest.frame["label"].isin(predictor.classes))
+    held_out = _sample(known.split("test") if len(known.split("test")) else known.split("val"), params.source_images)
+    if not len(held_out):
+        return {}
+    panel = _panel("source", predictor, held_out, context)
+    correct = panel.predicted == held_out.frame["label"].to_numpy(dtype=object).astype(str)
+    slices = per_slice(pd.DataFrame({"domain": held_out.frame["domain"]}), correct)
+    return {"source_accuracy": float(correct.mean()), "source_images": len(held_out), "slices": slices}
+
+
+def _sample(manifest: Manifest, count: int) -> Manifest:
+    """At most ``count`` images, always the same for the same images."""
+    lot = manifest.frame["id"].map(lambda digest: unit(0, "source sample", digest))
+    return manifest.where(lot.rank(method="first") <= count)
+
+
+def _leak_figures(target_manifest: Manifest, source_manifest: Manifest) -> dict[str, Any]:
+    from pipeline.evaluation.leakage import leaked
+
+    names = leaked(target_manifest, source_manifest)
+    return {"leaked_images": len(names), "leaks": names[:LEAKS_NAMED]}
+
+
+def _latency(
+    challenger: Predictor, reigning: Predictor | None, test: Manifest, params: Params, context: Context
+) -> Latency:
+    """Time both models in turns on one image of the median size."""
+    import numpy as np
+
+    from pipeline.evaluation.report import Latency
+    from pipeline.evaluation.timing import take_turns
+
+    image = _typical_image(challenger, test, context)
+    models = {"": challenger} | ({"champion_": reigning} if reigning else {})
+    times = take_turns({name: partial(model.run, image) for name, model in models.items()}, runs=params.latency_runs)
+    figures = {
+        f"{name}p{percent}_ms": round(float(np.percentile(taken, percent)), 3)
+        for name, taken in times.items()
+        for percent in (50, 95)
+    }
+    return Latency(**figures, runs=len(times[""]), height_px=image.shape[1], width_px=image.shape[2])
+
+
+def _typical_image(predictor: Predictor, test: Manifest, context: Context) -> Any:
+    """The test image of median area as a batch of one, uint8 [1, height, width, 3]; grey where there is no image."""
+    import numpy as np
+
+    from pipeline.data.images import ImageStore
+
+    if not len(test):
+        side_px = predictor.metadata["preprocessing"]["resize_px"]
+        return np.full((1, side_px, side_px, 3), 128, dtype=np.uint8)
+    by_area = (test.frame["width"] * test.frame["height"]).rank(method="first")
+    middle = test.where(by_area == len(test) // 2 + 1)
+    return next(ImageStore(context.workspace, workers=1).pixels(middle))[None]
+
+
+def _plots(trial: Trial, metrics: Metrics, training: TrainingRecord, context: Context) -> Folder:
+    from pipeline.evaluation import plots
+
+    folder = context.empty_folder("plots")
+    plots.write(
+        folder,
+        actual=trial.labels,
+        predicted=trial.challenger.predicted[trial.rows],
+        reliability=metrics.reliability,
+        history=[epoch.model_dump() for epoch in training.history],
+    )
+    return Folder(folder)
+
+
+def _line(metrics: Metrics, latency: Latency) -> str:
+    time = f"{latency.p50_ms:.1f} ms an image"
+    if metrics.accuracy is None:
+        return f"no labelled test image, nothing scored · {time}"
+    interval = f"{metrics.accuracy_low:.3f}–{metrics.accuracy_high:.3f}"
+    champion = metrics.comparison("champion")
+    beside = f" · {champion.gain:+.3f} against {champion.name}" if champion else ""
+    return f"accuracy {metrics.accuracy:.3f} ({interval}) on {metrics.images:,} test images{beside} · {time}"

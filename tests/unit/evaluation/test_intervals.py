@@ -1,0 +1,60 @@
+"""Intervals against independent ways to get them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from pipeline.evaluation import intervals, metrics
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 5), (3, 5), (5, 5), (88, 90), (450, 899)])
+def test_wilson_equals_scipy(hits, trials):
+    theirs = binomtest(hits, trials).proportion_ci(method="wilson")
+    np.testing.assert_allclose([theirs.low, theirs.high], intervals.wilson(hits, trials), atol=1e-12)
+
+
+def test_wilson_of_nothing_is_unknown():
+    assert intervals.wilson(0, 0) is None
+
+
+def by_image(labels, predicted, score, seed, resamples=4000):
+    """The bootstrap as the textbook has it: draw images, count, score."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(0, len(labels), (resamples, len(labels)))
+    values = [score(metrics.confusion_matrix(labels[rows], predicted[rows], 3)) for rows in drawn]
+    return np.percentile(values, [2.5, 97.5])
+
+
+def test_multinomial_counts_equal_drawing_images():
+    """Drawing the counts at once gives the interval that drawing images one by one gives, within its own noise."""
+    random = np.random.default_rng(0)
+    labels = random.choice(3, size=300, p=[0.6, 0.3, 0.1])
+    predicted = np.where(random.random(300) < 0.8, labels, random.choice(3, size=300))
+    scores = {"accuracy": metrics.accuracy, "f1": metrics.f1_macro, "balanced": metrics.balanced_accuracy}
+    confusion = metrics.confusion_matrix(labels, predicted, 3)
+    ours = intervals.of_confusion(confusion, scores, resamples=4000, seed=1)
+    for name, score in scores.items():
+        np.testing.assert_allclose(by_image(labels, predicted, score, seed=2), ours[name], atol=0.012)
+
+
+def test_the_same_seed_gives_the_same_interval(monkeypatch):
+    """Also when many classes make the resamples come in several parts."""
+    confusion = np.eye(4, dtype=np.int64) * 20 + 3
+    once = intervals.of_confusion(confusion, {"accuracy": metrics.accuracy}, resamples=500, seed=3)
+    monkeypatch.setattr(intervals, "MAX_CELLS", 16 * 500)
+    assert once == intervals.of_confusion(confusion, {"accuracy": metrics.accuracy}, resamples=500, seed=3)
+    monkeypatch.setattr(intervals, "MAX_CELLS", 160)
+    parts = intervals.of_confusion(confusion, {"accuracy": metrics.accuracy}, resamples=500, seed=3)
+    np.testing.assert_allclose(once["accuracy"], parts["accuracy"], atol=0.02)
+
+
+def test_pairing_makes_a_small_gain_visible():
+    """Two models that agree on most images differ by few, and the interval knows it."""
+    low, high = intervals.paired_gain(fixed=12, broken=0, images=900, resamples=2000, seed=0)
+    assert 0 < low < 12 / 900 < high
+
+
+def test_equal_models_have_no_gain_at_all():
+    assert (0.0, 0.0) == intervals.paired_gain(fixed=0, broken=0, images=50, resamples=500, seed=0)

@@ -1,0 +1,298 @@
+"""Each gate on the evidence it is about: what passes, what fails, and the sentence that says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.core import plugins
+from pipeline.gates._base import PACKAGE, Evidence, Finding
+
+
+def judge(gate: str, limits: dict[str, Any] | None = None, **reports: Any) -> Finding:
+    module = plugins.load(PACKAGE, gate)
+    return module.check(Evidence(**reports), module.Params.model_validate(limits or {}))
+
+
+def accuracy(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"accuracy": value, "accuracy_low": low, "accuracy_high": high, "images": 899}
+
+
+def recall(label: str, value: float | None, images: int = 90) -> dict[str, Any]:
+    return {"label": label, "recall": value, "recall_low": 0.7, "recall_high": 0.9, "images": images}
+
+
+def gain(against: str, low: float, value: float = 0.0, problem: str | None = None) -> dict[str, Any]:
+    return {
+        "champion": ["digits v3", "abc"],
+        "comparisons": [
+            {
+                "against": against,
+                "name": "digits v3",
+                "images": 899,
+                "accuracy": 0.91,
+                "gain": value,
+                "gain_low": low,
+                "gain_high": value + 0.02,
+                "problem": problem,
+            }
+        ],
+    }
+
+
+def leak(kind: str, split: str, name: str = "b.png") -> dict[str, Any]:
+    left = {"domain": "target", "split": "train", "name": "a.png"}
+    return {"kind": kind, "left": left, "right": {"domain": "target", "split": split, "name": name}}
+
+
+PARITY = {
+    "images": 899,
+    "split": "test",
+    "disagreements": 0,
+    "max_probability_delta": 3.1e-7,
+    "batches": [{"batch_size": size} for size in (1, 2, 7, 32)],
+}
+CHECK = {"name": "readable", "severity": "critical", "passed": True}
+NO_LEAKS = {"leaks": [], "quarantined": []}
+
+CASES = [
+    (
+        "accuracy_floor",
+        {},
+        {"metrics": accuracy(0.943, 0.927, 0.958)},
+        True,
+        "accuracy 0.943 (0.927–0.958) on 899 images; floor 0.80",
+    ),
+    (
+        "accuracy_floor",
+        {"min": 0.95},
+        {"metrics": accuracy(0.943, 0.927, 0.958)},
+        False,
+        "accuracy 0.943 (0.927–0.958) on 899 images; floor 0.95",
+    ),
+    (
+        "worst_class_recall",
+        {},
+        {"metrics": {"per_class": [recall("3", 0.95), recall("8", 0.8)]}},
+        True,
+        "lowest recall 0.800 (0.700–0.900), class '8' on 90 images; floor 0.50",
+    ),
+    (
+        "worst_class_recall",
+        {"min": 0.9},
+        {"metrics": {"per_class": [recall("3", 0.95), recall("8", 0.8)]}},
+        False,
+        "lowest recall 0.800 (0.700–0.900), class '8' on 90 images; floor 0.90",
+    ),
+    (
+        "worst_class_recall",
+        {},
+        {"metrics": {"per_class": [recall("3", 0.95), recall("8", None, 0)]}},
+        False,
+        "no labelled test image of 8, so nothing can be shown",
+    ),
+    ("not_worse_than_champion", {}, {"metrics": {"champion": []}}, True, "no champion yet to compare with"),
+    (
+        "not_worse_than_champion",
+        {},
+        {"metrics": gain("champion", -0.012)},
+        True,
+        "accuracy +0.000 (-0.012 to +0.020) against digits v3 on 899 images; lower end at least -0.020",
+    ),
+    (
+        "not_worse_than_champion",
+        {"margin": 0.01},
+        {"metrics": gain("champion", -0.012)},
+        False,
+        "accuracy +0.000 (-0.012 to +0.020) against digits v3 on 899 images; lower end at least -0.010",
+    ),
+    (
+        "not_worse_than_champion",
+        {},
+        {"metrics": gain("champion", 0.1, problem="the challenger newly answers 'owl'")},
+        False,
+        "the challenger newly answers 'owl'; set other_classes: shared to accept that",
+    ),
+    (
+        "not_worse_than_champion",
+        {"other_classes": "shared"},
+        {"metrics": gain("champion", 0.1, 0.11, problem="the challenger newly answers 'owl'")},
+        True,
+        "accuracy +0.110 (+0.100 to +0.130) against digits v3 on 899 images; lower end at least -0.020",
+    ),
+    (
+        "not_worse_than_champion",
+        {},
+        {"metrics": {"champion": ["digits v3", "abc"], "comparisons": []}},
+        False,
+        "no labelled test image that champion and challenger both answer, so nothing can be shown",
+    ),
+    (
+        "better_than_baseline",
+        {},
+        {"metrics": gain("baseline", -0.01, 0.03)},
+        True,
+        "accuracy +0.030 (-0.010 to +0.050) against digits v3 (0.910); at least +0.000",
+    ),
+    (
+        "better_than_baseline",
+        {"min_gain": 0.05},
+        {"metrics": gain("baseline", 0.01, 0.03)},
+        False,
+        "accuracy +0.030 (+0.010 to +0.050) against digits v3 (0.910); at least +0.050",
+    ),
+    (
+        "calibration",
+        {},
+        {"metrics": {"ece": 0.104, "images": 899}},
+        True,
+        "expected calibration error 0.104 on 899 images; limit 0.15",
+    ),
+    (
+        "calibration",
+        {"max_ece": 0.05},
+        {"metrics": {"ece": 0.104, "images": 899}},
+        False,
+        "expected calibration error 0.104 on 899 images; limit 0.05",
+    ),
+    (
+        "parity",
+        {},
+        {"parity": PARITY},
+        True,
+        "the same class on 899 test images at batch 1, 2, 7, 32; max |Δp| 3.1e-07;"
+        " the same class on all, max |Δp| below 1e-04",
+    ),
+    (
+        "parity",
+        {},
+        {"parity": PARITY | {"disagreements": 1}},
+        False,
+        "1 disagreements on 899 test images at batch 1, 2, 7, 32; max |Δp| 3.1e-07;"
+        " the same class on all, max |Δp| below 1e-04",
+    ),
+    (
+        "parity",
+        {"max_delta": 1e-7},
+        {"parity": PARITY},
+        False,
+        "the same class on 899 test images at batch 1, 2, 7, 32; max |Δp| 3.1e-07;"
+        " the same class on all, max |Δp| below 1e-07",
+    ),
+    (
+        "latency",
+        {},
+        {"latency": {"p50_ms": 3.0, "p95_ms": 4.0}},
+        True,
+        "p50 3.0 ms, p95 4.0 ms at batch 1; p95 up to 1000 ms",
+    ),
+    (
+        "latency",
+        {"max_p95_ms": 3.5},
+        {"latency": {"p50_ms": 3.0, "p95_ms": 4.0}},
+        False,
+        "p50 3.0 ms, p95 4.0 ms at batch 1; p95 up to 3.5 ms",
+    ),
+    (
+        "latency",
+        {},
+        {"latency": {"p50_ms": 30.0, "p95_ms": 40.0, "champion_p50_ms": 10.0}},
+        False,
+        "p50 30.0 ms, p95 40.0 ms at batch 1; p95 up to 1000 ms, p50 up to 20.0 ms (champion 10.0 ms)",
+    ),
+    (
+        "latency",
+        {},
+        {"latency": {"p50_ms": 0.9, "p95_ms": 1.0, "champion_p50_ms": 0.1}},
+        True,
+        "p50 0.9 ms, p95 1.0 ms at batch 1; p95 up to 1000 ms, p50 up to 1.1 ms (champion 0.1 ms)",
+    ),
+    ("model_size", {}, {"metrics": {"model_size_mb": 44.7}}, True, "44.7 MB; up to 1000 MB"),
+    ("model_size", {"max_mb": 40}, {"metrics": {"model_size_mb": 44.7}}, False, "44.7 MB; up to 40 MB"),
+    (
+        "model_size",
+        {},
+        {"metrics": {"model_size_mb": 44.7, "champion_size_mb": 0.6}},
+        False,
+        "44.7 MB; up to 1000 MB and 3 times the champion's 0.6 MB",
+    ),
+    (
+        "no_leakage",
+        {},
+        {"metrics": {"leaked_images": 0}, "validation": NO_LEAKS},
+        True,
+        "no test image seen in training",
+    ),
+    (
+        "no_leakage",
+        {},
+        {"metrics": {"leaked_images": 1, "leaks": ["x.png"]}, "validation": NO_LEAKS},
+        False,
+        "1 test images seen in training: x.png",
+    ),
+    (
+        "no_leakage",
+        {},
+        {
+            "metrics": {"leaked_images": 0},
+            "validation": NO_LEAKS | {"leaks": [leak("lookalike", "test"), leak("lookalike", "val", "c.png")]},
+        },
+        False,
+        "1 test images seen in training: b.png",
+    ),
+    (
+        "no_leakage",
+        {},
+        {
+            "metrics": {"leaked_images": 0},
+            "validation": {
+                "leaks": [leak("lookalike", "test")],
+                "quarantined": [{"domain": "target", "name": "b.png", "reason": "left out"}],
+            },
+        },
+        True,
+        "no test image seen in training",
+    ),
+    (
+        "data_valid",
+        {},
+        {"validation": {"success": True, "checks": [CHECK, CHECK | {"severity": "warning", "passed": False}]}},
+        True,
+        "2 expectations, 0 critical failed, 1 warning",
+    ),
+    (
+        "data_valid",
+        {},
+        {"validation": {"success": False, "checks": [CHECK | {"passed": False}]}},
+        False,
+        "1 expectations, 1 critical failed, 0 warnings: readable",
+    ),
+    (
+        "training_guards",
+        {},
+        {"training": {"guards": {"frozen_weights_unchanged": True}}},
+        True,
+        "1 of 1 promises kept",
+    ),
+    (
+        "training_guards",
+        {},
+        {"training": {"guards": {"frozen_weights_unchanged": False, "finite": True}}},
+        False,
+        "broken: frozen weights unchanged",
+    ),
+]
+
+
+@pytest.mark.parametrize(("gate", "limits", "reports", "passed", "why"), CASES, ids=[case[0] for case in CASES])
+def test_says_what_was_seen_and_what_was_asked(gate, limits, reports, passed, why):
+    """The finding is the judgement and one sentence that a person can act on."""
+    finding = judge(gate, limits, **reports)
+    assert (gate, passed, why) == (finding.gate, finding.passed, finding.why)
+
+
+def test_every_gate_is_tried_here_both_ways():
+    """A new gate needs a case in which it passes and one in which it fails."""
+    tried = {(gate, passed) for gate, _, _, passed, _ in CASES}
+    assert {(gate, passed) for gate in plugins.names(PACKAGE) for passed in (True, False)} == tried

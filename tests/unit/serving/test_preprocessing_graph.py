@@ -1,0 +1,63 @@
+"""The preprocessing in ONNX against torch's, which is the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+
+from pipeline.data.preprocessing import Preprocessing
+from pipeline.data.transforms import preprocess
+from pipeline.serving.predictor import session
+from pipeline.serving.preprocessing_graph import INPUT, OPSET, preprocessing_graph
+
+TOLERANCE = 5e-4
+"""On normalised values (one grey level is about 0.017): resampling weights in float32, computed in another order."""
+
+KINDS = {
+    "crop": Preprocessing(size_px=56, resize_px=64),
+    "odd crop": Preprocessing(size_px=31, resize_px=40),
+    "stretch": Preprocessing(size_px=32, resize_px=32, fit="stretch"),
+    "inception": Preprocessing(size_px=75, resize_px=86, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+}
+SIZES = [(8, 8), (1, 1), (1, 3), (7, 5), (20, 24), (64, 64), (63, 65), (65, 64), (100, 37), (37, 251), (301, 299)]
+
+
+def compiled(preprocessing: Preprocessing):
+    model = helper.make_model(
+        preprocessing_graph(preprocessing), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10
+    )
+    onnx.checker.check_model(model, full_check=True)
+    runtime = session(model.SerializeToString())
+    return lambda images: runtime.run(None, {INPUT: images})[0]
+
+
+def by_torch(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    return preprocess(torch.from_numpy(images).permute(0, 3, 1, 2), preprocessing).numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_torch_on_every_size(kind):
+    """Tiny, odd, exact and large images, shrunk and enlarged, at two batch sizes: the values are torch's."""
+    preprocessing, random = KINDS[kind], np.random.default_rng(0)
+    graph = compiled(preprocessing)
+    for number, (height, width) in enumerate(SIZES + [tuple(random.integers(2, 200, 2)) for _ in range(20)]):
+        images = random.integers(0, 256, (1 + number % 3, height, width, 3), dtype=np.uint8)
+        np.testing.assert_allclose(graph(images), by_torch(images, preprocessing), atol=TOLERANCE, rtol=0)
+
+
+def test_pixels_at_the_border_are_torchs_too():
+    """Without ``exclude_outside`` the outermost pixels of a shrunk image are off by several grey levels."""
+    preprocessing = KINDS["stretch"]
+    images = np.random.default_rng(1).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8)
+    difference = np.abs(compiled(preprocessing)(images) - by_torch(images, preprocessing))
+    assert difference[:, :, [0, -1], :].max() < TOLERANCE
+
+
+def test_a_crop_larger_than_the_image_is_refused():
+    """Padding is not part of the convention."""
+    with pytest.raises(ValueError) as problem:
+        preprocessing_graph(Preprocessing(size_px=256, resize_px=224))
+    assert "size_px=256 is larger than resize_px=224" == str(problem.value)
