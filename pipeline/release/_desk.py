@@ -1,0 +1,65 @@
+"""What every step needs at hand, opened from ``(workspace, settings)``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.release.history import Action, Entry, History
+from pipeline.tracking.registry import CHAMPION, PREVIOUS, Registry, Version
+from pipeline.tracking.session import Session, open_session
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+
+
+class Desk:
+    """The registry, the hand-off folder and the history of one workspace; each is opened when first asked for."""
+
+    def __init__(self, workspace: Path, settings: Settings) -> None:
+        self.workspace, self.settings = workspace, settings
+        self.model = settings.model
+        self.handoff = workspace / settings.publish.handoff  # an absolute one stays as it is
+
+    @cached_property
+    def session(self) -> Session:
+        return open_session(self.workspace, self.settings.tracking.uri, self.settings.tracking.experiment)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(self.session, self.model)
+
+    @property
+    def history(self) -> History:
+        return History(self.workspace)
+
+    @property
+    def champion(self) -> int | None:
+        return _number(self.registry.at(CHAMPION))
+
+    @property
+    def previous(self) -> int | None:
+        return _number(self.registry.at(PREVIOUS))
+
+    def shown(self, version: int) -> str:
+        """How a version's folder is named to people: ``handoff/v1``."""
+        return f"{self.settings.publish.handoff.rstrip('/')}/v{version}"
+
+    def write_down(
+        self, action: Action, version: Version, previous: int | None, reason: str, verdict_digest: str | None = None
+    ) -> Entry:
+        """Add a decision to the history."""
+        return self.history.append(
+            model=self.model,
+            action=action,
+            version=version.number,
+            previous=previous,
+            reason=reason,
+            model_sha256=version.sha256,
+            verdict_digest=verdict_digest,
+        )
+
+
+def _number(version: Version | None) -> int | None:
+    return version.number if version else None

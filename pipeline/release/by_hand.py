@@ -1,0 +1,74 @@
+"""What a person decides: which version is champion, whatever the gates said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.core.lock import workspace_lock
+from pipeline.release import publish as handing_off
+from pipeline.release._desk import Desk
+from pipeline.tracking.registry import CHAMPION, HELD_TAG, PREVIOUS, Version
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+
+
+def version_lines(workspace: Path, settings: Settings) -> list[str]:
+    """One line per registered version, oldest first."""
+    versions = Desk(workspace, settings).registry.versions()
+    return [_line(settings.model, version) for version in versions] or [
+        f"No version of {settings.model} yet: graftline run makes the first one."
+    ]
+
+
+def promote_version(workspace: Path, settings: Settings, version: int, *, reason: str) -> str:
+    """Make ``version`` the champion, whatever its verdict, and hand it off. Returns a line for people.
+
+    Raises:
+        RegistryError: no such version, or its bundle is lost.
+    """
+    with workspace_lock(workspace):
+        desk = Desk(workspace, settings)
+        chosen, champion = desk.registry.version(version), desk.champion
+        handing_off.ensure_published(desk.handoff, desk.registry, chosen)
+        if champion == version:
+            handing_off.point(desk.handoff, version)
+            return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
+        desk.registry.promote(version, expected_champion=champion)
+        handing_off.point(desk.handoff, version)
+        desk.registry.untag(version, HELD_TAG)
+        desk.write_down("promoted", chosen, champion, reason)
+    before = f"v{champion}" if champion else "none"
+    return f"champion {desk.model} {chosen} (before: {before}) · {desk.shown(version)}"
+
+
+def rollback(workspace: Path, settings: Settings, *, reason: str) -> str:
+    """Bring the champion before this one back, in the registry and in ``current``. Returns a line for people.
+
+    A second rollback goes one further back, never forward to what was rolled back.
+
+    Raises:
+        RegistryError: there is no previous champion, or its bundle is lost.
+    """
+    with workspace_lock(workspace):
+        desk = Desk(workspace, settings)
+        champion, previous = desk.registry.require(CHAMPION), desk.registry.require(PREVIOUS)
+        handing_off.ensure_published(desk.handoff, desk.registry, previous)
+        further = _before(desk.history.champions(desk.model), champion.number, previous.number)
+        desk.registry.restore(previous.number, further, expected_champion=champion.number)
+        handing_off.point(desk.handoff, previous.number)
+        desk.write_down("rolled_back", previous, champion.number, reason)
+    return f"champion {desk.model} {previous} (rolled back from {champion}) · {desk.shown(previous.number)}"
+
+
+def _before(champions: list[int], champion: int, previous: int) -> int | None:
+    """Who was champion before ``previous``, if the history agrees with the aliases."""
+    return champions[-3] if champions[-2:] == [previous, champion] and len(champions) > 2 else None
+
+
+def _line(model: str, version: Version) -> str:
+    verdict = version.tags.get("verdict", "unjudged")
+    held = f" · held: {version.tags[HELD_TAG]}" if HELD_TAG in version.tags else ""
+    made = f"{version.created:%Y-%m-%d %H:%M} UTC"
+    return f"{model} {version!s:<4} {', '.join(version.aliases):<20} {made}  {verdict}  {version.sha256[:12]}{held}"

@@ -1,0 +1,99 @@
+"""Pins what changes by itself to files, so that the stages stay functions of files.
+
+Two things a stage looks at are not made by a stage: who is champion, and what the last run's data looked like. The flow
+writes both down before the stages that read them, and only when there is something new to judge: afterwards
+``dvc repro`` finds nothing to do, before and after a promotion.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from pipeline.catalog import CATALOG
+from pipeline.core import digests, files
+from pipeline.evaluation.champion import FOLDER, ChampionPin
+from pipeline.tracking import runs
+from pipeline.tracking.registry import CHAMPION, Registry, Version
+
+
+def pin_champion(workspace: Path, registry: Registry) -> ChampionPin:
+    """Write the present champion to ``state/champion.json`` and its model to ``state/champion/<sha256>.onnx``.
+
+    Call it between export and evaluate. Where the champion *is* the workspace's model there is no challenger to compare
+    with it, and the pin stays: the evaluation that promoted it, made against the champion before, remains valid.
+    """
+    path = workspace / CATALOG["champion"].path
+    champion = registry.at(CHAMPION)
+    if path.is_file() and champion is not None and champion.sha256 == _model_sha256(workspace):
+        return ChampionPin.load(path)
+    pin = _pin(workspace, registry, champion)
+    if not path.is_file() or ChampionPin.load(path) != pin:
+        pin.save(path)
+    _forget_others(workspace, pin)
+    return pin
+
+
+def ensure_pins(workspace: Path) -> None:
+    """Write empty pins where there are none, so that ``dvc repro`` works in a workspace that no flow has run in."""
+    from pipeline.data.profile import DataProfile
+
+    for name, empty in (("data_profile", DataProfile.empty()), ("champion", ChampionPin())):
+        path = workspace / CATALOG[name].path
+        if not path.is_file():
+            empty.save(path)
+
+
+def read_pin(workspace: Path) -> ChampionPin:
+    """The champion that the last evaluation compared with."""
+    path = workspace / CATALOG["champion"].path
+    return ChampionPin.load(path) if path.is_file() else ChampionPin()
+
+
+def pin_data_profile(workspace: Path) -> bool:
+    """Keep the profile of the data that were validated last, as what new data are compared with.
+
+    Call it before a stale ingest and at no other time: moving the profile makes validate stale. Before the first run
+    there is nothing to compare with, and an empty profile is written. Returns whether the file changed.
+    """
+    from pipeline.data.profile import DataProfile
+
+    path, report = (workspace / CATALOG[name].path for name in ("data_profile", "validation"))
+    if report.is_file():
+        profile = DataProfile.model_validate(json.loads(report.read_text(encoding="utf-8"))["profile"])
+    elif path.is_file():
+        return False
+    else:
+        profile = DataProfile.empty()
+    if path.is_file() and DataProfile.load(path) == profile:
+        return False
+    profile.save(path)
+    return True
+
+
+def _model_sha256(workspace: Path) -> str | None:
+    model = workspace / CATALOG["model"].path
+    return digests.of_file(model) if model.is_file() else None
+
+
+def _pin(workspace: Path, registry: Registry, champion: Version | None) -> ChampionPin:
+    if champion is None:
+        return ChampionPin()  # as ensure_pins writes it: the first flow after a dvc repro finds nothing to do
+    model = workspace / FOLDER / f"{champion.sha256}.onnx"
+    if not model.is_file() or digests.of_file(model) != champion.sha256:
+        with tempfile.TemporaryDirectory() as scratch, files.replacing(model) as fresh:
+            shutil.copyfile(registry.fetch(champion, Path(scratch)), fresh)
+    return ChampionPin(
+        model=registry.name,
+        version=champion.number,
+        sha256=champion.sha256,
+        profile=runs.read_report(registry.session, champion.run_id, "validation").get("profile", {}),
+    )
+
+
+def _forget_others(workspace: Path, pin: ChampionPin) -> None:
+    for model in (workspace / FOLDER).glob("*.onnx"):
+        if model.stem != pin.sha256:
+            model.unlink()

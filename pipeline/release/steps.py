@@ -1,0 +1,245 @@
+"""The steps beside the stages, each a plain function of ``(workspace, settings, …)``; the flow puts them in order:
+
+    register → smoke_test → promote → publish → conclude → announce      the verdict passed
+    register → hold → announce                                           it did not
+    settled                                                              it was decided before: nothing to do
+
+``promote`` and ``publish`` return what their ``undo_…`` needs; ``withdraw`` undoes ``register``. Every step may be
+repeated, and a run that was killed between two of them is finished by the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.catalog import CATALOG
+from pipeline.release import decide, notify, pin
+from pipeline.release import publish as handing_off
+from pipeline.release._desk import Desk
+from pipeline.release.by_hand import promote_version, rollback, version_lines
+from pipeline.release.decide import Judged, Kind, Outcome
+from pipeline.release.publish import Published
+from pipeline.tracking import bundles, runs
+from pipeline.tracking.registry import CHALLENGER, CHAMPION, HELD_TAG
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+
+__all__ = [
+    "Promotion",
+    "announce",
+    "conclude",
+    "finish_run",
+    "hold",
+    "live_curves",
+    "pin_champion",
+    "pin_data_profile",
+    "promote",
+    "promote_version",
+    "publish",
+    "record_run",
+    "register",
+    "rollback",
+    "settled",
+    "smoke_test",
+    "start_run",
+    "undo_promote",
+    "undo_publish",
+    "version_lines",
+    "withdraw",
+]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What :func:`promote` changed, for :func:`undo_promote`."""
+
+    version: int
+    champion_before: int | None
+    previous_before: int | None
+
+
+# -- before the stages -------------------------------------------------------------------------------------------------
+
+
+def pin_data_profile(workspace: Path, settings: Settings) -> bool:
+    """Before a stale ingest: keep the last data's profile for comparison. Returns whether it changed."""
+    return pin.pin_data_profile(workspace)
+
+
+def pin_champion(workspace: Path, settings: Settings) -> str:
+    """Between export and evaluate: pin the champion to compare with. Returns a line for people."""
+    pinned = pin.pin_champion(workspace, Desk(workspace, settings).registry)
+    return f"compared with {pinned.title}" if pinned.version else "no champion to compare with"
+
+
+# -- tracking ----------------------------------------------------------------------------------------------------------
+
+
+def start_run(workspace: Path, settings: Settings) -> str:
+    """Open the MLflow run of this flow run; returns its id."""
+    return runs.start(Desk(workspace, settings).session, settings.model)
+
+
+def live_curves(workspace: Path, settings: Settings, run_id: str, path: Path) -> runs.LiveCurves:
+    """A follower of the training's ``live.jsonl``; call its ``update()`` now and then while the stage runs."""
+    return runs.LiveCurves(Desk(workspace, settings).session, run_id, path)
+
+
+def record_run(workspace: Path, settings: Settings, run_id: str) -> None:
+    """Log everything the stages left behind, and the bundle."""
+    session = Desk(workspace, settings).session
+    runs.record(session, run_id, settings.model_dump(mode="json", by_alias=True))
+    bundle = _bundle(workspace)
+    if bundle.is_dir():
+        bundles.log_bundle(session, run_id, bundle, decide.judged(workspace).sha256)
+
+
+def finish_run(workspace: Path, settings: Settings, run_id: str, outcome: Outcome | None) -> None:
+    """Close the run with its outcome; None means it failed before there was one."""
+    tags = {"outcome": outcome.kind, "version": outcome.version, "reason": outcome.reason} if outcome else {}
+    runs.finish(Desk(workspace, settings).session, run_id, failed=outcome is None, tags=tags)
+
+
+# -- deciding ----------------------------------------------------------------------------------------------------------
+
+
+def settled(workspace: Path, settings: Settings) -> Outcome | None:
+    """The outcome "nothing changed", if exactly this model was decided on with exactly this verdict; else None.
+
+    Also after a rollback: repeating an unchanged run must not promote again what was rolled back. Where the champion's
+    hand-off folder was lost, it is put back.
+    """
+    desk, judged = Desk(workspace, settings), decide.judged(workspace)
+    entry = desk.history.decided(desk.model, judged.sha256, judged.digest)
+    if entry is None or judged.sha256 not in {version.sha256 for version in desk.registry.versions()}:
+        return None  # new, or the registry that knew of it is gone
+    champion = desk.registry.at(CHAMPION)
+    if champion is not None:
+        handing_off.ensure_published(desk.handoff, desk.registry, champion)
+        handing_off.point(desk.handoff, champion.number)
+    reason = f"{desk.model} v{entry.version} was {entry.action} on the same verdict before ({entry.reason})"
+    return _outcome("unchanged", desk, judged, entry.version, reason)
+
+
+def register(workspace: Path, settings: Settings, run_id: str) -> int:
+    """Register the workspace's model as ``challenger``; returns the version, an old one if the file is the same."""
+    desk, judged = Desk(workspace, settings), decide.judged(workspace)
+    tags = {
+        "verdict": "passed" if judged.verdict.passed else "failed",
+        "verdict_digest": judged.digest,
+        "data_digest": runs.data_digest(workspace),
+        bundles.RUN_TAG: run_id,
+    }
+    version = desk.registry.register(workspace / CATALOG["model"].path, run_id, tags)
+    desk.registry.challenge(version.number)
+    return version.number
+
+
+def withdraw(workspace: Path, settings: Settings, version: int, reason: str) -> None:
+    """Undo :func:`register`: the version stays in the list, says why, and is challenger no more."""
+    registry = Desk(workspace, settings).registry
+    registry.tag(version, {HELD_TAG: reason})
+    registry.unalias(CHALLENGER, version)
+
+
+def smoke_test(workspace: Path, settings: Settings, version: int) -> str:
+    """Load the version by its alias from the registry and repeat the bundle's golden answers.
+
+    Raises:
+        BundleError: the bundle is not whole, or not of this version.
+        RegistryError: the registry does not hand out the file that was registered.
+        ReleaseError: the answers differ.
+    """
+    from pipeline.release import smoke
+
+    registry = Desk(workspace, settings).registry
+    alias = CHAMPION if CHAMPION in registry.version(version).aliases else CHALLENGER
+    return smoke.smoke_test(registry, alias, _bundle(workspace))
+
+
+def promote(workspace: Path, settings: Settings, version: int) -> Promotion:
+    """Make ``version`` the champion, if the champion is still the one the evaluation compared with.
+
+    Raises:
+        RegistryError: somebody moved the alias meanwhile.
+    """
+    desk = Desk(workspace, settings)
+    promotion = _before(desk, version)
+    desk.registry.promote(version, expected_champion=pin.read_pin(workspace).version)
+    return promotion
+
+
+def _before(desk: Desk, version: int) -> Promotion:
+    """What to go back to. A promotion that was killed before :func:`conclude` has moved the aliases already: the
+    champion before it is then in ``previous``."""
+    champion, previous = desk.champion, desk.previous
+    champions = desk.history.champions(desk.model)
+    if champion == version and champions[-1:] != [version]:
+        further = champions[-2] if champions[-1:] == [previous] and len(champions) > 1 else None
+        return Promotion(version, previous, further)
+    return Promotion(version, champion, previous)
+
+
+def undo_promote(workspace: Path, settings: Settings, promotion: Promotion) -> None:
+    """Put the aliases back, unless the version was champion before."""
+    if promotion.champion_before != promotion.version:
+        Desk(workspace, settings).registry.restore(
+            promotion.champion_before, promotion.previous_before, expected_champion=promotion.version
+        )
+
+
+def publish(workspace: Path, settings: Settings, version: int) -> Published:
+    """Hand the bundle off as ``v<version>`` and move ``current`` to it."""
+    return handing_off.publish(Desk(workspace, settings).handoff, _bundle(workspace), version)
+
+
+def undo_publish(workspace: Path, settings: Settings, published: Published) -> None:
+    """Move ``current`` back."""
+    handing_off.undo_publish(Desk(workspace, settings).handoff, published)
+
+
+def conclude(workspace: Path, settings: Settings, promotion: Promotion) -> Outcome:
+    """Write the promotion into the history: from here on it has happened."""
+    desk, judged = Desk(workspace, settings), decide.judged(workspace)
+    desk.registry.untag(promotion.version, HELD_TAG)
+    version = desk.registry.version(promotion.version)
+    desk.write_down("promoted", version, promotion.champion_before, judged.reason, judged.digest)
+    return _outcome("promoted", desk, judged, promotion.version)
+
+
+def hold(workspace: Path, settings: Settings, version: int) -> Outcome:
+    """Do not promote: the version is kept as challenger with the reason, the hand-off is untouched."""
+    desk, judged = Desk(workspace, settings), decide.judged(workspace)
+    desk.registry.tag(version, {HELD_TAG: judged.reason})
+    desk.write_down("held", desk.registry.version(version), desk.champion, judged.reason, judged.digest)
+    return _outcome("held", desk, judged, version)
+
+
+def announce(workspace: Path, settings: Settings, outcome: Outcome) -> bool:
+    """Tell the webhook; False where none is set.
+
+    Raises:
+        ServiceError: it did not take the notice; the decision stands, so retry or let it be.
+    """
+    return notify.send(settings.notify, notify.notice(outcome, workspace.resolve().name))
+
+
+def _bundle(workspace: Path) -> Path:
+    return workspace / CATALOG["bundle"].path
+
+
+def _outcome(kind: Kind, desk: Desk, judged: Judged, version: int, reason: str | None = None) -> Outcome:
+    champion = desk.champion
+    return decide.outcome(
+        kind,
+        judged,
+        model=desk.model,
+        version=version,
+        champion=champion,
+        previous=desk.previous,
+        handoff=desk.shown(champion) if champion else None,
+        reason=reason,
+    )

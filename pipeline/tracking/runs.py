@@ -1,0 +1,271 @@
+"""One MLflow run per flow run: what went in, what came out, what it cost.
+
+:func:`start` opens it, :class:`LiveCurves` feeds it while the network trains, :func:`record` writes everything the
+stages left behind, :func:`finish` closes it. What is logged is read from the workspace's files, never computed here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.catalog import CATALOG
+from pipeline.core import digests
+from pipeline.tracking.redaction import redact, redacted
+from pipeline.tracking.session import Session, asking_mlflow
+
+COSTS = ".graftline/costs"
+"""One JSON file per stage: ``{stage, seconds, peak_mb, …}``."""
+
+REPORTS = ("metrics", "latency", "parity", "validation", "training", "verdict", "predictions", "plots")
+CURVE_AXES = ("phase", "epoch", "step")
+
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-. :/]")
+"""What MLflow does not take in a key."""
+
+_LONGEST_KEY, _LONGEST_VALUE, _BATCH = 250, 6000, 100
+
+
+@asking_mlflow("start a run")
+def start(session: Session, model: str) -> str:
+    """Open a run and return its id."""
+    tags = {"model": model, "mlflow.source.name": "graftline", "mlflow.source.type": "JOB", **_code(session.workspace)}
+    name = f"{model} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    return session.client.create_run(session.experiment_id, tags=tags, run_name=name).info.run_id
+
+
+@asking_mlflow("record the run")
+def record(session: Session, run_id: str, params: Mapping[str, Any]) -> None:
+    """Log params, metrics, curves, reports, digests and costs of the workspace as it is now.
+
+    Reports that are not there are left out, so that a run that failed half way keeps what it has. Calling it twice
+    adds nothing.
+    """
+    workspace = session.workspace
+    _log_params(session, run_id, redacted(dict(params)))
+    _log_metrics(session, run_id, {**_reported_numbers(workspace), **_costs(workspace)})
+    log_curves(session, run_id, _read(workspace, "training").get("history", []))
+    _log_files(session, run_id, redacted(dict(params)))
+    tag(session, run_id, {**_data_digests(workspace), **_verdict(workspace)})
+
+
+@asking_mlflow("close the run")
+def finish(session: Session, run_id: str, *, failed: bool = False, tags: Mapping[str, object] | None = None) -> None:
+    """Close the run, with last tags such as the outcome."""
+    tag(session, run_id, tags or {})
+    session.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+
+@asking_mlflow("tag the run")
+def tag(session: Session, run_id: str, tags: Mapping[str, object]) -> None:
+    for key, value in tags.items():
+        session.client.set_tag(run_id, key, redact(str(value)))
+
+
+@asking_mlflow("log the curves")
+def log_curves(session: Session, run_id: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """One point per epoch and figure (``curve/val_loss``, …) with the row's position, from 1, as the step.
+
+    Steps that the run already has, from :class:`LiveCurves` or an earlier call, are left as they are.
+    """
+    points = [
+        (f"curve/{_key(name)}", value, step)
+        for step, row in enumerate(history, start=1)
+        for name, value in _numbers(row)
+        if name not in CURVE_AXES
+    ]
+    have = {
+        (key, metric.step)
+        for key in {key for key, _, _ in points}
+        for metric in session.client.get_metric_history(run_id, key)
+    }
+    _log_points(session, run_id, [point for point in points if (point[0], point[2]) not in have])
+
+
+def read_report(session: Session, run_id: str, artefact: str) -> dict[str, Any]:
+    """A JSON report as a run kept it; empty where the run or the report is gone."""
+    from mlflow import MlflowException
+    from mlflow.artifacts import download_artifacts
+
+    name = f"reports/{Path(CATALOG[artefact].path).name}"
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            kept = download_artifacts(run_id=run_id, artifact_path=name, dst_path=scratch, tracking_uri=session.uri)
+        except (MlflowException, OSError):
+            return {}
+        return json.loads(Path(kept).read_text(encoding="utf-8"))
+
+
+class LiveCurves:
+    """Follows ``live.jsonl`` while training writes it, one JSON row per epoch, and logs every new row.
+
+    >>> curves = LiveCurves(session, run_id, scratch / "live.jsonl")    # doctest: +SKIP
+    >>> while training: curves.update(); time.sleep(1)                  # doctest: +SKIP
+
+    A missing file and a half-written last line are waited for.
+    """
+
+    def __init__(self, session: Session, run_id: str, path: Path) -> None:
+        self.session, self.run_id, self.path = session, run_id, path
+        self._logged = 0
+
+    def update(self) -> int:
+        """Log the rows that are new since the last call; return how many."""
+        rows = self._rows()
+        if len(rows) > self._logged:
+            log_curves(self.session, self.run_id, rows)
+        fresh, self._logged = len(rows) - self._logged, len(rows)
+        return max(fresh, 0)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        try:
+            whole, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
+        except FileNotFoundError:
+            return []  # not begun, or ended: the stage removes its scratch folder
+        return [json.loads(line) for line in whole.splitlines() if line.strip()]
+
+
+# -- what is logged ----------------------------------------------------------------------------------------------------
+
+
+def _log_params(session: Session, run_id: str, params: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    have = session.client.get_run(run_id).data.params
+    flat = {_key(name): str(value)[:_LONGEST_VALUE] for name, value in flatten(params)}
+    fresh = [Param(name, value) for name, value in flat.items() if name not in have]
+    for part in _batches(fresh):
+        session.client.log_batch(run_id, params=part)
+
+
+def _log_metrics(session: Session, run_id: str, metrics: Mapping[str, float]) -> None:
+    have = session.client.get_run(run_id).data.metrics
+    _log_points(session, run_id, [(_key(name), value, 0) for name, value in metrics.items() if _key(name) not in have])
+
+
+def _log_points(session: Session, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
+    from mlflow.entities import Metric
+
+    now_ms = int(time.time() * 1000)
+    for part in _batches([Metric(name, value, now_ms, step) for name, value, step in points]):
+        session.client.log_batch(run_id, metrics=part)
+
+
+def _log_files(session: Session, run_id: str, params: Mapping[str, Any]) -> None:
+    """Reports as they are; ``params.json`` and ``dvc.lock`` through the redactor, for they may hold URLs."""
+    log = session.client
+    for path in [session.workspace / CATALOG[name].path for name in REPORTS]:
+        if path.is_dir():
+            log.log_artifacts(run_id, str(path), f"reports/{path.name}")
+        elif path.is_file():
+            log.log_artifact(run_id, str(path), "reports")
+    page = session.workspace / "report"
+    if page.is_dir():
+        log.log_artifacts(run_id, str(page), "report")
+    texts = {"params.json": json.dumps(params, indent=2, default=str)}
+    lock = session.workspace / "dvc.lock"
+    if lock.is_file():
+        texts["dvc.lock"] = redact(lock.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        log.log_artifacts(run_id, folder)
+
+
+def _reported_numbers(workspace: Path) -> dict[str, float]:
+    """Every number in metrics.json (as ``accuracy``) and in latency.json (as ``latency/p50_ms``)."""
+    latency = {f"latency/{name}": value for name, value in _numbers(_read(workspace, "latency"))}
+    return {**dict(_numbers(_read(workspace, "metrics"))), **latency}
+
+
+def _costs(workspace: Path) -> dict[str, float]:
+    """Seconds and peak memory of each stage's last execution."""
+    costs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((workspace / COSTS).glob("*.json"))]
+    return {
+        f"cost/{cost['stage']}/{figure}": float(cost[figure])
+        for cost in costs
+        for figure in ("seconds", "peak_mb")
+        if figure in cost
+    }
+
+
+def _verdict(workspace: Path) -> dict[str, object]:
+    verdict = _read(workspace, "verdict")
+    if not verdict:
+        return {}
+    failed = [finding["gate"] for finding in verdict["findings"] if not finding["passed"]]
+    return {"verdict": "passed" if verdict["passed"] else "failed", "gates_failed": ", ".join(failed)}
+
+
+def data_digest(workspace: Path) -> str:
+    """Identity of the usable images, labels and splits of both domains."""
+    return digests.of_json(_data_digests(workspace))
+
+
+def _data_digests(workspace: Path) -> dict[str, str]:
+    names = ("source_manifest", "target_manifest")
+    paths = {name: workspace / CATALOG[name].path for name in names}
+    return {f"data/{name}_sha256": digests.of_file(path) for name, path in paths.items() if path.is_file()}
+
+
+def _code(workspace: Path) -> dict[str, str]:
+    """The workspace's git revision, and whether the tree differs from it; nothing outside a repository."""
+    revision = _git(workspace, "rev-parse", "HEAD")
+    if not revision:
+        return {}
+    dirty = bool(_git(workspace, "status", "--porcelain", "--untracked-files=no"))
+    return {"mlflow.source.git.commit": revision, "git_dirty": str(dirty).lower()}
+
+
+def _git(workspace: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(workspace), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""  # no git on this machine, or one that hangs: the run is still worth recording
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted keys; a list, and an empty mapping below the top, is one value.
+
+    >>> list(flatten({"train": {"batch_size": 64}}))
+    [('train.batch_size', 64)]
+    """
+    if isinstance(value, Mapping) and (value or not prefix):
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _numbers(report: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The finite numbers of a report by dotted key; booleans, texts and lists are not metrics."""
+    return [
+        (name, float(value))
+        for name, value in flatten(report)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    ]
+
+
+def _read(workspace: Path, artefact: str) -> dict[str, Any]:
+    path = workspace / CATALOG[artefact].path
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _key(name: str) -> str:
+    return _FORBIDDEN.sub("_", name)[:_LONGEST_KEY]
+
+
+def _batches(items: list[Any]) -> Iterator[list[Any]]:
+    for first in range(0, len(items), _BATCH):
+        yield items[first : first + _BATCH]

@@ -1,0 +1,404 @@
+"""From a verdict to the registry, the hand-off folder and the history, and back: with MLflow, without Prefect."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.core import digests
+from pipeline.core.errors import BundleError, GraftlineError, RegistryError, ServiceError
+from pipeline.core.params import Params
+from pipeline.evaluation.champion import ChampionPin
+from pipeline.release import decide, pin, steps
+from pipeline.release import publish as handing_off
+from pipeline.release.history import History
+from pipeline.flow_params import Notify, Publish, Tracking
+from pipeline.serving import bundle, golden
+from pipeline.serving.onnx_file import OnnxFile
+from pipeline.tracking import session as tracking_session
+from pipeline.tracking.registry import Registry
+
+
+class ToySettings(Params):
+    """The part of the settings that the release reads."""
+
+    model: str = "digits"
+    tracking: Tracking = Tracking()
+    publish: Publish = Publish()
+    notify: Notify = Notify()
+
+
+SETTINGS = ToySettings()
+Train = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _no_server_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that was migrated once; copying it costs nothing."""
+    folder = tmp_path_factory.mktemp("migrated")
+    tracking_session.open_session(folder, "sqlite:///mlflow.db", "other")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, migrated: Path) -> Path:
+    folder = tmp_path / "my workspace"
+    (folder / ".graftline").mkdir(parents=True)
+    shutil.copyfile(migrated, folder / ".graftline/mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def train(workspace: Path) -> Train:
+    """Stands for the stages: leaves a model that differs by ``bias``, a verdict and a bundle in the workspace."""
+
+    def stages(bias: float, *, passed: bool = True, gates: tuple[str, ...] = ("accuracy_floor", "parity")) -> None:
+        write_model(workspace / "models/model.onnx", bias)
+        steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
+        findings = [finding(gate, passed or gate != gates[0]) for gate in gates]
+        write(workspace / "reports/verdict.json", {"passed": passed, "findings": findings})
+        write(workspace / "reports/metrics.json", {"accuracy": 0.9})
+        write(workspace / "reports/validation.json", {"profile": {"target": {"images": int(bias * 100)}}})
+        write_bundle(workspace, {"passed": passed, "gates": gates})
+
+    return stages
+
+
+def release(workspace: Path, settings: Any = SETTINGS) -> decide.Outcome:
+    """The steps in the flow's order, without its tasks, report and notices."""
+    outcome = steps.settled(workspace, settings)
+    if outcome is not None:
+        return outcome
+    run_id = steps.start_run(workspace, settings)
+    steps.record_run(workspace, settings, run_id)
+    with contextlib.ExitStack() as undo:
+        undo.callback(steps.finish_run, workspace, settings, run_id, None)
+        version = steps.register(workspace, settings, run_id)
+        undo.callback(steps.withdraw, workspace, settings, version, "broken off")
+        outcome = decide_on(workspace, settings, version, undo)
+        undo.pop_all()
+    steps.finish_run(workspace, settings, run_id, outcome)
+    return outcome
+
+
+def decide_on(workspace: Path, settings: Any, version: int, undo: contextlib.ExitStack) -> decide.Outcome:
+    if not decide.judged(workspace).verdict.passed:
+        return steps.hold(workspace, settings, version)
+    steps.smoke_test(workspace, settings, version)
+    promotion = steps.promote(workspace, settings, version)
+    undo.callback(steps.undo_promote, workspace, settings, promotion)
+    published = steps.publish(workspace, settings, version)
+    undo.callback(steps.undo_publish, workspace, settings, published)
+    return steps.conclude(workspace, settings, promotion)
+
+
+def finding(gate: str, passed: bool) -> dict[str, Any]:
+    return {"gate": gate, "passed": passed, "observed": "0.7", "required": "0.8", "why": "as measured"}
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_model(path: Path, bias: float) -> None:
+    """uint8 images [batch, height, width, 3] → three classes by mean colour, shifted by ``bias``."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in ("logits", "probabilities")]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Add", ["means", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("bias", TensorProto.FLOAT, [3], [bias, 0.0, 0.0]),
+    ]
+    graph = helper.make_graph(nodes, "toy", [images], outputs, constants)
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+    helper.set_model_props(model, {"classes": json.dumps(["a", "b", "c"])})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+
+
+def write_bundle(workspace: Path, facts: dict[str, Any]) -> None:
+    folder = workspace / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    images = [np.full((4, 5, 3), value, dtype=np.uint8) for value in (0, 1)]
+    model = OnnxFile.load(workspace / "models/model.onnx")
+    contents = bundle.Contents("digits", model, ["a", "b", "c"], ["black", "grey"], images, "# A toy", facts)
+    bundle.write(folder, contents)
+
+
+def pointed(workspace: Path) -> str | None:
+    return handing_off.pointed_at(workspace / "handoff")
+
+
+def registry(workspace: Path) -> Registry:
+    return Registry(tracking_session.open_session(workspace, SETTINGS.tracking.uri, "graftline"), "digits")
+
+
+def aliases(workspace: Path) -> dict[str, int]:
+    return {alias: version.number for version in registry(workspace).versions() for alias in version.aliases}
+
+
+def runs_of(workspace: Path) -> list[Any]:
+    opened = tracking_session.open_session(workspace, SETTINGS.tracking.uri, "graftline")
+    return list(opened.client.search_runs([opened.experiment_id]))
+
+
+def actions(workspace: Path) -> list[tuple[str, int]]:
+    return [(entry.action, entry.version) for entry in History(workspace).entries]
+
+
+def test_first_model_that_passes_is_champion(workspace: Path, train: Train) -> None:
+    """Registered, promoted, handed off, written down, and one run that says so."""
+    train(0.1)
+    outcome = release(workspace)
+    assert "Gates: 2 passed, 0 failed · champion digits v1 · handoff/v1" == outcome.line
+    assert {"champion": 1} == aliases(workspace)
+    assert digests.of_path(workspace / "bundle") == digests.of_path(workspace / "handoff/current")
+    assert [("promoted", 1)] == actions(workspace)
+    (run,) = runs_of(workspace)
+    assert ("FINISHED", "promoted") == (run.info.status, run.data.tags["outcome"])
+
+
+def test_model_that_fails_is_held(workspace: Path, train: Train) -> None:
+    """Kept as challenger with the reason; the hand-off is not touched."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    outcome = release(workspace)
+    assert ("held", "accuracy_floor: as measured") == (outcome.kind, outcome.reason)
+    assert (
+        "Gates: 1 passed, 1 failed (accuracy_floor) · held digits v2 · champion digits v1 · handoff/v1" == outcome.line
+    )
+    assert ({"champion": 1, "challenger": 2}, "v1") == (aliases(workspace), pointed(workspace))
+    assert "accuracy_floor: as measured" == registry(workspace).version(2).tags["held"]
+    assert not (workspace / "handoff/v2").exists()
+
+
+def test_nothing_changed_makes_nothing(workspace: Path, train: Train) -> None:
+    """The same model with the same verdict: no run, no version, no entry."""
+    train(0.1)
+    release(workspace)
+    train(0.1)
+    outcome = release(workspace)
+    assert "Gates: 2 passed, 0 failed · nothing changed · champion digits v1 · handoff/v1" == outcome.line
+    assert (1, 1, 1) == (len(runs_of(workspace)), len(registry(workspace).versions()), len(actions(workspace)))
+
+
+def test_second_champion_remembers_the_first(workspace: Path, train: Train) -> None:
+    """v2 replaces v1; v1 is previous and stays in the hand-off folder."""
+    for bias in (0.1, 0.2):
+        train(bias)
+        outcome = release(workspace)
+    assert (2, 1) == (outcome.champion, outcome.previous)
+    assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
+    assert (workspace / "handoff/v1/model.onnx").is_file()
+
+
+def test_rollback_brings_the_first_back_and_it_stays(workspace: Path, train: Train) -> None:
+    """Registry, pointer and history go back; repeating the unchanged run does not promote v2 again."""
+    for bias in (0.1, 0.2):
+        train(bias)
+        release(workspace)
+    line = steps.rollback(workspace, SETTINGS, reason="complaints")  # type: ignore[arg-type]
+    assert "champion digits v1 (rolled back from v2) · handoff/v1" == line
+    assert ({"champion": 1}, "v1") == (aliases(workspace), pointed(workspace))
+    train(0.2)
+    outcome = release(workspace)
+    assert ("unchanged", 1) == (outcome.kind, outcome.champion)
+    assert [("promoted", 1), ("promoted", 2), ("rolled_back", 1)] == actions(workspace)
+
+
+def test_rollback_goes_back_step_by_step(workspace: Path, train: Train) -> None:
+    """Twice back from v3 is v1, never forward to what was rolled back; a third time there is nothing left."""
+    for bias in (0.1, 0.2, 0.3):
+        train(bias)
+        release(workspace)
+    steps.rollback(workspace, SETTINGS, reason="a")  # type: ignore[arg-type]
+    assert {"champion": 2, "previous": 1} == aliases(workspace)
+    steps.rollback(workspace, SETTINGS, reason="b")  # type: ignore[arg-type]
+    assert {"champion": 1} == aliases(workspace)
+    with pytest.raises(RegistryError, match="Expected a previous of 'digits'"):
+        steps.rollback(workspace, SETTINGS, reason="c")  # type: ignore[arg-type]
+
+
+def test_lost_hand_off_is_made_again(workspace: Path, train: Train) -> None:
+    """A version's folder that somebody deleted comes back, equal, from what MLflow keeps."""
+    train(0.1)
+    release(workspace)
+    first = digests.of_path(workspace / "handoff/v1")
+    train(0.2)
+    release(workspace)
+    shutil.rmtree(workspace / "handoff/v1")
+    steps.rollback(workspace, SETTINGS, reason="complaints")  # type: ignore[arg-type]
+    assert (first, "v1") == (digests.of_path(workspace / "handoff/v1"), pointed(workspace))
+
+
+def test_held_version_can_be_promoted_by_hand(workspace: Path, train: Train) -> None:
+    """People may overrule a gate; the history has their reason, the version is held no more."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    release(workspace)
+    line = steps.promote_version(workspace, SETTINGS, 2, reason="the floor was wrong")  # type: ignore[arg-type]
+    assert "champion digits v2 (before: v1) · handoff/v2" == line
+    assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
+    assert "held" not in registry(workspace).version(2).tags
+    assert "the floor was wrong" == History(workspace).entries[-1].reason
+
+
+def test_broken_publication_puts_everything_back(
+    workspace: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk refuses: champion, pointer and history are as before; the next run finishes the work."""
+    train(0.1)
+    release(workspace)
+    train(0.2)
+
+    def refuse(*_: object) -> None:
+        raise ServiceError("No space left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handing_off, "publish", refuse)
+        with pytest.raises(ServiceError, match="No space left"):
+            release(workspace)
+    assert ({"champion": 1}, "v1") == (aliases(workspace), pointed(workspace))
+    assert [("promoted", 1)] == actions(workspace)
+    assert "FAILED" in [run.info.status for run in runs_of(workspace)]
+    assert "promoted" == release(workspace).kind
+    assert {"champion": 2, "previous": 1} == aliases(workspace)
+    assert "held" not in registry(workspace).version(2).tags
+
+
+@pytest.mark.parametrize("killed_before", ["publish", "conclude"])
+def test_killed_promotion_is_finished_by_the_next_run(
+    workspace: Path, train: Train, monkeypatch: pytest.MonkeyPatch, killed_before: str
+) -> None:
+    """A process that dies after the alias moved leaves no champion without a bundle and no gap in the history."""
+    train(0.1)
+    release(workspace)
+    train(0.2)
+    run_id = steps.start_run(workspace, SETTINGS)  # type: ignore[arg-type]
+    version = steps.register(workspace, SETTINGS, run_id)  # type: ignore[arg-type]
+    steps.promote(workspace, SETTINGS, version)  # type: ignore[arg-type]
+    if killed_before == "conclude":
+        steps.publish(workspace, SETTINGS, version)  # type: ignore[arg-type]
+    steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
+    outcome = release(workspace)
+    assert ("promoted", 2, 1) == (outcome.kind, outcome.champion, outcome.previous)
+    assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
+    assert [("promoted", 1, None), ("promoted", 2, 1)] == [
+        (entry.action, entry.version, entry.previous) for entry in History(workspace).entries
+    ]
+
+
+def test_alias_moved_meanwhile_stops_the_promotion(workspace: Path, train: Train) -> None:
+    """The verdict compared with v1; somebody has promoted another one since, and that one stays."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    release(workspace)
+    train(0.3)
+    registry(workspace).promote(2, expected_champion=1)
+    with pytest.raises(RegistryError, match="Expected v1 as champion"):
+        release(workspace)
+    assert 2 == aliases(workspace)["champion"]
+
+
+def test_wrong_answers_from_the_registry_are_not_promoted(
+    workspace: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smoke test compares with the golden outputs: a bundle that disagrees stops the release."""
+    train(0.1)
+    monkeypatch.setattr(golden.Golden, "difference", lambda *_: 0.5)
+    monkeypatch.setattr(bundle, "verify", lambda *_: None)
+    with pytest.raises(GraftlineError, match="does not repeat the golden answers"):
+        release(workspace)
+    assert ({}, None) == (aliases(workspace), pointed(workspace))
+
+
+def test_bundle_of_another_model_is_not_published(workspace: Path, train: Train) -> None:
+    """A model that was exported after the bundle was packaged is not promoted with the old bundle."""
+    train(0.1)
+    write_model(workspace / "models/model.onnx", 0.2)
+    with pytest.raises(BundleError, match="found one of another model"):
+        release(workspace)
+    assert ({}, None) == (aliases(workspace), pointed(workspace))
+
+
+def test_damaged_bundle_is_not_published(workspace: Path, train: Train) -> None:
+    """Every file of the bundle is checked before anything is promoted."""
+    train(0.1)
+    (workspace / "bundle/labels.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(BundleError, match=r"labels\.txt with another digest"):
+        release(workspace)
+    assert ({}, None) == (aliases(workspace), pointed(workspace))
+
+
+def test_pin_compares_with_the_champion_only_while_there_is_a_challenger(workspace: Path, train: Train) -> None:
+    """Before v1 there is nobody; for v2 it is v1; after v2's promotion the pin stays, so that nothing becomes stale."""
+    train(0.1)
+    assert None is pin.read_pin(workspace).version
+    release(workspace)
+    assert "no champion to compare with" == steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
+    train(0.2)
+    pinned = (workspace / "state/champion.json").read_bytes()
+    read = ChampionPin.load(workspace / "state/champion.json")
+    assert (1, {"target": {"images": 10}}) == (read.version, read.profile)
+    assert digests.of_file(read.file(workspace)) == read.sha256  # type: ignore[arg-type]
+    release(workspace)
+    assert "compared with digits v1" == steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert pinned == (workspace / "state/champion.json").read_bytes()
+
+
+def test_new_verdict_over_the_champion_is_written_down(workspace: Path, train: Train) -> None:
+    """Another gate, the same model: no second version, the bundle with the new verdict is handed off."""
+    train(0.1)
+    release(workspace)
+    train(0.1, gates=("accuracy_floor", "parity", "latency"))
+    outcome = release(workspace)
+    assert ("promoted", 1, 1) == (outcome.kind, outcome.version, len(registry(workspace).versions()))
+    assert [1] == History(workspace).champions("digits")
+
+
+def test_lost_registry_starts_again(workspace: Path, train: Train, migrated: Path) -> None:
+    """The history outlives the tracking store: what it remembers does not keep the model from a new registry."""
+    train(0.1)
+    release(workspace)
+    shutil.rmtree(workspace / ".graftline/mlartifacts")
+    elsewhere = SETTINGS.model_copy(update={"tracking": Tracking(uri="sqlite:///.graftline/other.db")})
+    shutil.copyfile(migrated, workspace / ".graftline/other.db")
+    steps.pin_champion(workspace, elsewhere)  # type: ignore[arg-type]
+    assert "promoted" == release(workspace, elsewhere).kind
+
+
+def test_versions_for_people(workspace: Path, train: Train) -> None:
+    """One line each: number, aliases, verdict, and why it was held."""
+    assert ["No version of digits yet: graftline run makes the first one."] == steps.version_lines(workspace, SETTINGS)  # type: ignore[arg-type]
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    release(workspace)
+    first, second = steps.version_lines(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert first.startswith("digits v1   champion ")
+    assert second.endswith("held: accuracy_floor: as measured")

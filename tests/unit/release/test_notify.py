@@ -1,0 +1,102 @@
+"""Telling the webhook, and telling nobody its address."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from pipeline.core.errors import GraftlineError, ParamsError, ServiceError
+from pipeline.release import notify
+from pipeline.release.decide import Outcome
+from pipeline.flow_params import Notify
+
+OUTCOME = Outcome("held", "digits", 2, 1, None, "floor: too low", "handoff/v1", ("parity",), ("floor",))
+
+
+class Hook(HTTPServer):
+    """A webhook on this machine that remembers what it was sent; the last part of the path is the answer's status."""
+
+    def __init__(self) -> None:
+        self.received: list[dict] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def url(self, status: int = 200) -> str:
+        return f"http://127.0.0.1:{self.server_port}/s3cret/{status}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        self.server.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(int(self.path.rsplit("/", 1)[1]))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    server = Hook()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_notice_is_for_people_and_machines(hook: Hook) -> None:
+    """Chat services find `text`, machines find the fields."""
+    assert notify.send(Notify(webhook=hook.url()), notify.notice(OUTCOME, "shop"))
+    (sent,) = hook.received
+    assert sent["text"].startswith("Graftline shop: digits held. Gates: 1 passed, 1 failed (floor)")
+    assert ("held", 2, 1, ["floor"]) == (sent["kind"], sent["version"], sent["champion"], sent["failed_gates"])
+
+
+def test_no_webhook_is_fine() -> None:
+    """Nobody to tell is no error."""
+    assert not notify.send(Notify(), {})
+
+
+def test_webhook_from_the_environment(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`$NAME` is looked up when it is needed; a missing variable is named."""
+    with pytest.raises(ParamsError, match="environment variable GRAFTLINE_TEST_HOOK"):
+        notify.send(Notify(webhook="$GRAFTLINE_TEST_HOOK"), {})
+    monkeypatch.setenv("GRAFTLINE_TEST_HOOK", hook.url())
+    assert notify.send(Notify(webhook="$GRAFTLINE_TEST_HOOK"), {"text": "hello"})
+
+
+def test_bad_answers_are_errors_without_the_address(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal and a dead server are service errors; the secret is in no message, no cause and no log line."""
+    caplog.set_level(logging.DEBUG)
+    errors: list[GraftlineError] = []
+    for url in (hook.url(status=500), "http://127.0.0.1:9/s3cret"):
+        with pytest.raises(ServiceError) as caught:
+            notify.send(Notify(webhook=url), {})
+        errors.append(caught.value)
+    assert [
+        "The webhook (notify.webhook) answered 500.",
+        "The webhook (notify.webhook) did not answer: ConnectError.",
+    ] == [str(error) for error in errors]
+    assert all(error.__cause__ is None and error.__suppress_context__ for error in errors[1:])
+    assert "s3cret" not in caplog.text
+
+
+def test_settings_do_not_show_it() -> None:
+    """Printing or dumping the parameters hides the address."""
+    params = Notify(webhook="https://hooks/s3cret")
+    assert "s3cret" not in f"{params!r} {params.model_dump(mode='json')} {params.model_dump_json()}"
+
+
+def test_webhook_must_be_an_address() -> None:
+    """A value that cannot be posted to is refused when params are read, without repeating it."""
+    with pytest.raises(ValueError, match="must start with https://") as caught:
+        Notify(webhook="s3cret")
+    assert "s3cret" not in str(caught.value)
