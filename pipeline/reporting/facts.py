@@ -1,0 +1,192 @@
+"""Turns a workspace's files into what the page shows: the templates never see a raw report.
+
+Reports are read as plain data by their path: the report of a run from before an upgrade can be written again, and a
+report that is missing costs its section and nothing else. ``scores``, ``learning`` and ``data`` know their own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from pipeline.catalog import CATALOG
+from pipeline.core import digests, plugins
+from pipeline.gates._base import PACKAGE
+from pipeline.graph.table import STAGES
+from pipeline.reporting import data, learning, provenance, scores
+from pipeline.reporting.reading import Json, estimate, finite, history_of, json_of, text_of, words
+from pipeline.reporting.view import Comparison, CostRow, Costs, GateRow, Gates, Headline, Outcome, Page
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+
+
+def gather(workspace: Path, settings: Settings, outcome: str | None = None) -> Page:
+    """Everything the page shows about the last run; ``outcome`` as in :func:`pipeline.reporting.report.write`."""
+    reports = ("metrics", "latency", "training", "verdict", "validation", "champion")
+    metrics, latency, training, verdict, validation, champion = (
+        json_of(workspace / CATALOG[name].path) for name in reports
+    )
+    costs = _costs(workspace)
+    return Page(
+        headline=_headline(workspace, settings, outcome, verdict, metrics, costs),
+        gates=_gates(verdict),
+        numbers=scores.numbers(metrics, latency),
+        confusion=scores.confusion(metrics),
+        classes=scores.classes(metrics),
+        slices=scores.slices(metrics),
+        reliability=scores.reliability(metrics),
+        training=learning.training(training),
+        mistakes=scores.mistakes(workspace),
+        changes=data.changes(validation, champion),
+        validation=data.validation(workspace, validation),
+        costs=costs,
+        provenance=provenance.facts(workspace, settings),
+        params=text_of(workspace / "params.yaml"),
+        bundle=_bundle(workspace, settings),
+    )
+
+
+def _headline(
+    workspace: Path,
+    settings: Settings,
+    outcome: str | None,
+    verdict: Json | None,
+    metrics: Json | None,
+    costs: Costs | None,
+) -> Headline:
+    history = history_of(workspace, settings.model)
+    decision = _decision(workspace, history)
+    decided = cast(Outcome, outcome) if outcome else _outcome(verdict)
+    comparison = scores.comparison(metrics)
+    return Headline(
+        outcome=decided,
+        reason=_reason(decided, verdict, comparison, _champion_now(history)),
+        model=settings.model,
+        version=f"v{decision['version']}" if decision else None,
+        classes=len(metrics["classes"]) if metrics else None,
+        test_images=metrics["images"] if metrics else None,
+        strategy=settings.train.strategy.name,
+        backbone=settings.backbone.name,
+        accuracy=estimate(metrics, "accuracy"),
+        comparison=comparison,
+        finished=_finished(costs),
+    )
+
+
+def _decision(workspace: Path, history: Sequence[Json]) -> Json | None:
+    """The last decision about exactly the model file that lies in the workspace."""
+    path = workspace / CATALOG["model"].path
+    sha256 = digests.of_file(path) if path.is_file() else None
+    return next((entry for entry in reversed(history) if entry.get("model_sha256") == sha256), None)
+
+
+def _champion_now(history: Sequence[Json]) -> str | None:
+    """``digits v1``: the version that was promoted or brought back last."""
+    entry = next((entry for entry in reversed(history) if entry["action"] != "held"), None)
+    return f"{entry['model']} v{entry['version']}" if entry else None
+
+
+def _outcome(verdict: Json | None) -> Outcome:
+    if verdict is None:
+        return "unjudged"
+    return "passed" if verdict["passed"] else "held"
+
+
+def _finished(costs: Costs | None) -> str | None:
+    """When the last stage ended: ``20 November 2026, 11:52``."""
+    times = [datetime.fromisoformat(row.finished) for row in costs.rows if row.finished] if costs else []
+    return f"{max(times).day} {max(times):%B %Y, %H:%M}" if times else None
+
+
+def _reason(outcome: Outcome, verdict: Json | None, comparison: Comparison | None, champion: str | None) -> str:
+    """Why, in a sentence."""
+    if verdict is None:
+        return "The gates have not judged this run yet."
+    findings = verdict["findings"]
+    failed = [finding for finding in findings if not finding["passed"]]
+    judgement = _failure(failed, len(findings)) if failed else f"All {len(findings)} gates passed"
+    if outcome == "unchanged":
+        stays = f"{champion} stays champion" if champion else "there is no champion yet"
+        return f"Data, params and code are those of the last run, so {stays}. {judgement}."
+    return f"{judgement}." if failed else f"{judgement}{_against(comparison)}."
+
+
+def _failure(failed: Sequence[Json], gates: int) -> str:
+    names = ", ".join(f"“{words(finding['gate'])}”" for finding in failed)
+    if len(failed) == 1:
+        return f"The gate {names} failed: {failed[0]['why']}"
+    return f"{len(failed)} of {gates} gates failed ({names}); the first: {failed[0]['why']}"
+
+
+def _against(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return "; there was no champion to compare with"
+    gain = 100 * comparison.gain.value
+    if abs(gain) < 0.05:
+        return f"; it is as accurate as {comparison.name} on the same images"
+    word = "more" if gain > 0 else "less"
+    return f"; it is {abs(gain):.1f} points {word} accurate than {comparison.name} on the same images"
+
+
+def _gates(verdict: Json | None) -> Gates | None:
+    if verdict is None:
+        return None
+    rows = []
+    for finding in verdict["findings"]:
+        says_more = finding["why"] not in (f"{finding['observed']}; {finding['required']}", finding["observed"])
+        rows.append(
+            GateRow(
+                gate=words(finding["gate"]),
+                demands=_demands(finding["gate"]),
+                passed=finding["passed"],
+                observed=finding["observed"],
+                required=finding["required"],
+                why=finding["why"] if says_more else None,
+            )
+        )
+    return Gates(rows, [words(gate) for gate in verdict.get("off", [])])
+
+
+def _demands(gate: str) -> str:
+    """The gate's own summary; nothing for a gate that has been removed since."""
+    return plugins.load(PACKAGE, gate).SUMMARY if gate in plugins.names(PACKAGE) else ""
+
+
+def _costs(workspace: Path) -> Costs | None:
+    found = [cost for stage in STAGES if (cost := json_of(workspace / f".graftline/costs/{stage.name}.json"))]
+    if not found:
+        return None
+    longest = max(cost["seconds"] for cost in found) or 1.0
+    rows = [
+        CostRow(
+            cost["stage"],
+            cost["seconds"],
+            finite(cost.get("peak_mb")),
+            cost.get("line", ""),
+            share=cost["seconds"] / longest,
+            finished=cost.get("finished"),
+        )
+        for cost in found
+    ]
+    return Costs(rows, sum(row.seconds for row in rows))
+
+
+def _bundle(workspace: Path, settings: Settings) -> list[tuple[str, str]] | None:
+    folder = workspace / CATALOG["bundle"].path
+    if not folder.is_dir():
+        return None
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    current = workspace / settings.publish.handoff / "current"
+    found = [("This run's bundle", f"{folder}  ({len(files)} files, {size_mb:.2f} MB)")]
+    if current.exists():
+        found.append(("In production", str(current)))
+    return [
+        *found,
+        ("On the command line", "graftline predict bundle IMAGES…"),
+        ("The champion, by its alias", f"graftline predict {settings.model}@champion IMAGES…"),
+        ("In Python", 'from pipeline.serving.predictor import Predictor; Predictor("bundle").probabilities(images)'),
+    ]

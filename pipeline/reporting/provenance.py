@@ -1,0 +1,78 @@
+"""Where a model comes from: revision, digests, versions and machine, read when the report is written."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.core import digests
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+
+FILES = (
+    ("Model", "models/model.onnx"),
+    ("Target manifest", "data/manifest/target.parquet"),
+    ("Source manifest", "data/manifest/source.parquet"),
+    ("Params", "params.yaml"),
+    ("Stage lock", "dvc.lock"),
+)
+"""Files whose sha256 identifies the run."""
+
+PACKAGES = (
+    "graftline",
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "numpy",
+    "mlflow",
+    "prefect",
+    "dvc",
+)
+
+
+def facts(workspace: Path, settings: Settings) -> list[tuple[str, str]]:
+    """(what, value) pairs for people; a file that is not there is left out."""
+    present = [(name, workspace / file) for name, file in FILES if (workspace / file).is_file()]
+    return [
+        ("Workspace", str(workspace.resolve())),
+        ("Git revision", revision(workspace) or "none: the workspace is not in a git repository with a commit"),
+        ("Seed", str(settings.seed)),
+        *((name, f"sha256 {digests.of_file(path)}") for name, path in present),
+        ("Versions", versions()),
+        ("Machine", f"Python {platform.python_version()} · {platform.system()} {platform.machine()}"),
+    ]
+
+
+def revision(workspace: Path) -> str | None:
+    """The commit of the workspace's repository, and whether tracked files differ from it; None without either."""
+    commit = _git(workspace, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changed = _git(workspace, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit} with uncommitted changes" if changed else commit
+
+
+def _git(workspace: Path, *arguments: str) -> str | None:
+    """The answer of git; None where git is not installed or does not know."""
+    try:
+        answer = subprocess.run(["git", "-C", str(workspace), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def versions() -> str:
+    """``graftline 0.1.0 · torch 2.15.0 · …`` of the packages that are installed."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return " · ".join(found)

@@ -1,0 +1,256 @@
+"""What the report's page shows, as plain values: templates read these and never a raw report.
+
+A section whose report is missing is None; the page then names the file and the stage that writes it. Rates are
+fractions in [0, 1]; how they are printed is the template's affair.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from markupsafe import Markup
+
+Outcome = Literal["promoted", "held", "unchanged", "passed", "unjudged"]
+
+Style = Literal["percent", "number", "ms", "mb"]
+"""How a number is printed."""
+
+
+class Estimate(NamedTuple):
+    """A measured value with its 95 % interval, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Comparison(NamedTuple):
+    """Challenger minus champion on the same images."""
+
+    name: str
+    """The champion's: ``digits v3``."""
+    accuracy: float
+    """The champion's."""
+    gain: Estimate
+    fixed: int
+    broken: int
+    problem: str | None
+
+
+class Headline(NamedTuple):
+    """What the reader must know first."""
+
+    outcome: Outcome
+    reason: str
+    """One sentence."""
+    model: str
+    version: str | None
+    classes: int | None
+    test_images: int | None
+    strategy: str | None
+    backbone: str | None
+    accuracy: Estimate | None
+    comparison: Comparison | None
+    finished: str | None
+    """When the last stage ended, for people."""
+
+
+class GateRow(NamedTuple):
+    """One gate's finding."""
+
+    gate: str
+    demands: str
+    """What the gate is there for."""
+    passed: bool
+    observed: str
+    required: str
+    why: str | None
+    """Where it says more than the two before."""
+
+
+class Gates(NamedTuple):
+    """All findings, and the gates that params turned off."""
+
+    rows: list[GateRow]
+    off: list[str]
+
+
+class NumberRow(NamedTuple):
+    """One figure of the challenger beside the champion's and the baseline's; ``style`` says how it is printed."""
+
+    name: str
+    style: Style
+    higher_is_better: bool
+    challenger: Estimate | None
+    champion: float | None
+    baseline: float | None
+
+
+class Numbers(NamedTuple):
+    """The figures, and what stands beside them."""
+
+    rows: list[NumberRow]
+    champion: str | None
+    """Name of the column; None leaves it out."""
+    baseline: str | None
+    """What it is; None leaves its column out, too."""
+    notes: list[str]
+    """The comparisons in words, and what is missing from the numbers and why."""
+
+
+class Confusion(NamedTuple):
+    """The matrix and its worst cells."""
+
+    chart: Markup
+    pairs: list[tuple[str, str, int, float]]
+    """The most frequent confusions: actual, predicted, images, share of the actual class."""
+
+
+class ClassRow(NamedTuple):
+    """One class on the test images; None where a rate does not exist."""
+
+    label: str
+    images: int
+    precision: float | None
+    recall: Estimate | None
+    f1: float | None
+    champion_recall: float | None
+    bar: Markup | None
+
+
+class SliceRow(NamedTuple):
+    """The test images that share one value of one column."""
+
+    column: str
+    value: str
+    images: int
+    accuracy: Estimate
+    champion: float | None
+    bar: Markup
+
+
+class Reliability(NamedTuple):
+    """Whether confidence means what it says."""
+
+    chart: Markup
+    sentence: str
+
+
+class GroupRow(NamedTuple):
+    """One parameter group in one phase; ``learning_rate`` None is frozen."""
+
+    phase: str
+    group: str
+    parameters: int | None
+    learning_rate: float | None
+    batch_norm: str
+
+
+class Training(NamedTuple):
+    """How the network came about."""
+
+    details: list[tuple[str, str]]
+    charts: list[Markup]
+    sentences: list[str]
+    groups: list[GroupRow]
+
+
+class Mistake(NamedTuple):
+    """One wrong answer."""
+
+    name: str
+    actual: str
+    predicted: str
+    confidence: float
+    image: str | None
+    """A data URI, or None where the file cannot be read any more."""
+    is_tiny: bool
+
+
+class Mistakes(NamedTuple):
+    """The wrong answers of which the model was surest."""
+
+    shown: list[Mistake]
+    wrong: int
+    images: int
+
+
+class Change(NamedTuple):
+    """One count that differs between the champion's data and these."""
+
+    domain: str
+    what: str
+    before: int
+    now: int
+
+
+class Changes(NamedTuple):
+    """What differs between the data of the champion and of this run."""
+
+    sentence: str
+    rows: list[Change]
+
+
+class Check(NamedTuple):
+    """One expectation about the data."""
+
+    says: str
+    severity: str
+    passed: bool
+    observed: str
+    named: list[str]
+    """Some of the images or classes concerned, with what was found."""
+    remedy: str | None
+
+
+class Validation(NamedTuple):
+    """Whether the data were as they must be."""
+
+    sentence: str
+    domains: list[tuple[str, str]]
+    """Each domain in figures."""
+    problems: list[Check]
+    passed: list[Check]
+    quarantined: list[str]
+    """Images set aside, each with the reason."""
+    docs: str | None
+    """Link to the Data Docs, relative to the report."""
+
+
+class CostRow(NamedTuple):
+    """What one stage took."""
+
+    stage: str
+    seconds: float
+    peak_mb: float | None
+    line: str
+    share: float
+    """Of the longest stage, for the bar."""
+    finished: str | None
+
+
+class Costs(NamedTuple):
+    """What the stages took, in the order of the graph."""
+
+    rows: list[CostRow]
+    total_s: float
+
+
+class Page(NamedTuple):
+    """The whole report, in the order of its sections."""
+
+    headline: Headline
+    gates: Gates | None
+    numbers: Numbers | None
+    confusion: Confusion | None
+    classes: list[ClassRow] | None
+    slices: list[SliceRow] | None
+    reliability: Reliability | None
+    training: Training | None
+    mistakes: Mistakes | None
+    changes: Changes | None
+    validation: Validation | None
+    costs: Costs | None
+    provenance: list[tuple[str, str]]
+    params: str | None
+    bundle: list[tuple[str, str]] | None
