@@ -20,8 +20,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@UV=$$(command -v uv || echo "$(VENV)/uv/bin/uv"); \
 	  test -x $(BIN)/python || "$$UV" venv --quiet --allow-existing --python $(PYTHON) $(VENV); \
 	  echo "Installing from requirements.lock ..."; \
-	  "$$UV" pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
-	  "$$UV" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation-package graftline --editable .
+	  "$$UV" pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \
+	  "$$UV" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 run: setup  ## retrain the workspace in this folder (the embedded digits by default) and hand off the result

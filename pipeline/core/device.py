@@ -56,8 +56,9 @@ def threads_for(requested: Threads, image_size_px: int) -> int:
     """``auto``: one thread for small images, else one per core (or ``OMP_NUM_THREADS``, where it is smaller).
 
     The count is a rule and not a measurement, because it decides the order of floating-point sums: a count measured
-    anew in each run would make equal inputs give unequal bytes. The rule follows the measurements: for 32 px
-    images a second thread gains nothing on an idle machine and costs up to 13 times on a busy one.
+    anew in each run would make equal inputs give unequal bytes. The rule follows measurements on two busy cores: for
+    small_cnn at 32 px a second thread makes a step slower (47 against 27 ms, and up to 13 times on bad days); for
+    resnet18 at 224 px it pays once the cores are free.
     """
     if requested != "auto":
         return requested

@@ -20,9 +20,13 @@ def unit(seed: int, *names: object) -> float:
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch (all devices) and ask for deterministic algorithms where torch has them."""
+    """Seed torch (all devices), and ask for deterministic algorithms where there are others.
+
+    Those that a CPU run uses are deterministic as they are; asking loads torch's compiler, which takes seconds.
+    """
     import torch
 
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False

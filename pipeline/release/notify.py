@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.core.errors import ParamsError, ServiceError
-from pipeline.release.decide import Outcome
 from pipeline.flow_params import Notify
+from pipeline.release.decide import Outcome
 
 TIMEOUT_S = 10.0
 

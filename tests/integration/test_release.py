@@ -16,10 +16,10 @@ from pipeline.core import digests
 from pipeline.core.errors import BundleError, GraftlineError, RegistryError, ServiceError
 from pipeline.core.params import Params
 from pipeline.evaluation.champion import ChampionPin
+from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.release import decide, pin, steps
 from pipeline.release import publish as handing_off
 from pipeline.release.history import History
-from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.serving import bundle, golden
 from pipeline.serving.onnx_file import OnnxFile
 from pipeline.tracking import session as tracking_session

@@ -12,7 +12,9 @@ ERROR = DataError(
 def test_message_has_all_four_parts():
     """One message: what was expected, what was found, where it was set, what to do."""
     expected = (
-        "Expected a folder of images; found an empty folder.\n  where:  ingest.target.path\n  remedy: Put an image in it."
+        "Expected a folder of images; found an empty folder.\n"
+        "  where:  ingest.target.path\n"
+        "  remedy: Put an image in it."
     )
     assert str(ERROR) == expected
 
@@ -24,5 +26,5 @@ def test_input_errors_end_with_exit_code_2():
 
 def test_survives_pickling():
     """An error crosses process borders with its parts intact."""
-    copy = pickle.loads(pickle.dumps(ERROR))
+    copy = pickle.loads(pickle.dumps(ERROR))  # noqa: S301 - our own bytes
     assert (type(copy), str(copy), copy.remedy) == (DataError, str(ERROR), "Put an image in it.")

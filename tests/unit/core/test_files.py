@@ -9,9 +9,14 @@ def test_failed_write_leaves_the_old_content(tmp_path):
     """An exception while writing leaves the file as it was, and nothing beside it."""
     path = tmp_path / "report.json"
     files.write_text(path, "old")
-    with pytest.raises(RuntimeError, match="disk"), files.replacing(path) as fresh:
-        fresh.write_text("half of the n")
-        raise RuntimeError("disk")
+
+    def write_half():
+        with files.replacing(path) as fresh:
+            fresh.write_text("half of the n")
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        write_half()
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 

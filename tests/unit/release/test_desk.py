@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.release._desk import Desk
 from pipeline.flow_params import Publish, Tracking
+from pipeline.release._desk import Desk
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from pipeline.core.errors import GraftlineError, ParamsError, ServiceError
+from pipeline.flow_params import Notify
 from pipeline.release import notify
 from pipeline.release.decide import Outcome
-from pipeline.flow_params import Notify
 
 OUTCOME = Outcome("held", "digits", 2, 1, None, "floor: too low", "handoff/v1", ("parity",), ("floor",))
 

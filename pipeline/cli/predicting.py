@@ -1,0 +1,110 @@
+"""``predict``: answers from a bundle by ONNX Runtime alone; neither torch nor MLflow is loaded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from pipeline.cli.app import CURRENT, Workspace, app, say
+from pipeline.core.errors import BundleError, DataError, InputError
+
+
+class Answer(NamedTuple):
+    """The most probable class of one image; ``confidence`` is its probability."""
+
+    image: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A bundle folder, an .onnx file, `champion`, `challenger` or `v3`.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    workspace: Workspace = CURRENT,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with every probability.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="image,label,confidence with a header.")] = False,
+) -> None:
+    """Classify images. Unreadable ones are named on standard error, and the exit code is then 2."""
+    if as_json and as_csv:
+        raise InputError(expected="one output format", found="--json and --csv", where="predict", remedy="Drop one.")
+    bad: list[str] = []
+    answers = _answers(_resolve(model, workspace), _files(images), bad)
+    (_write_json if as_json else _write_csv if as_csv else _write_text)(answers)
+    if bad:
+        raise DataError(
+            expected="readable images",
+            found=f"{len(bad)} that cannot be read ({bad[0]})",
+            where="the images given to predict",
+            remedy="Replace or leave out: " + ", ".join(bad),
+        )
+
+
+def _resolve(model: str, workspace: Path) -> Path:
+    """A path as it is; an alias or a version through the workspace's hand-off folder."""
+    if Path(model).exists():
+        return Path(model)
+    from pipeline import params
+
+    handoff = workspace / params.load(workspace).publish.handoff if (workspace / params.FILE).exists() else None
+    places = {"champion": handoff and handoff / "current", "challenger": workspace / "bundle"}
+    place = places.get(model, handoff and handoff / model)
+    if place is None or not place.exists():
+        raise BundleError(
+            expected="a bundle folder, an .onnx file, `champion`, `challenger` or a version such as `v1`",
+            found=f"'{model}', which does not exist",
+            where="the first argument of graftline predict",
+            remedy="graftline models lists the versions of this workspace; -C names another workspace.",
+        )
+    return place
+
+
+def _files(images: list[Path]) -> list[Path]:
+    from pipeline.data.image_files import is_image_name
+
+    found: list[Path] = []
+    for path in images:
+        if not path.exists():
+            raise DataError(
+                expected="an image or a folder of images",
+                found=f"'{path}', which does not exist",
+                where="graftline predict",
+                remedy="Check the path.",
+            )
+        found += sorted(file for file in path.rglob("*") if is_image_name(file.name)) if path.is_dir() else [path]
+    return found
+
+
+def _answers(model: Path, files: list[Path], bad: list[str]) -> Iterator[Answer]:
+    """Answers in the order of ``files``; the names of unreadable ones are added to ``bad``."""
+    from pipeline.serving.predictor import Predictor
+
+    predictor = Predictor(model)
+    for file, probabilities in predictor.stream(files, unreadable=bad.append):
+        best = int(probabilities.argmax())
+        every = {label: round(float(p), 6) for label, p in zip(predictor.classes, probabilities, strict=True)}
+        yield Answer(str(file), predictor.classes[best], float(probabilities[best]), every)
+
+
+def _write_text(answers: Iterator[Answer]) -> None:
+    for answer in answers:
+        say(f"{answer.confidence:6.1%}  {answer.label:<20}  {answer.image}")
+
+
+def _write_json(answers: Iterator[Answer]) -> None:
+    for answer in answers:
+        say(json.dumps(answer._asdict(), ensure_ascii=False))
+
+
+def _write_csv(answers: Iterator[Answer]) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["image", "label", "confidence"])
+    for answer in answers:
+        writer.writerow([answer.image, answer.label, f"{answer.confidence:.6f}"])

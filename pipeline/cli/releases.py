@@ -1,0 +1,54 @@
+"""``models``, ``promote``, ``rollback`` and ``history``: who is champion, who was, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import CURRENT, Workspace, app, say
+
+
+@app.command()
+def models(workspace: Workspace = CURRENT) -> None:
+    """List the registered versions of this workspace's model and their aliases."""
+    from pipeline import params
+    from pipeline.release import steps
+
+    for line in steps.version_lines(workspace, params.load(workspace)):
+        say(line)
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="A version that `graftline models` lists.", min=1)],
+    workspace: Workspace = CURRENT,
+    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "promoted by hand",
+) -> None:
+    """Make VERSION the champion and hand it off."""
+    from pipeline import params
+    from pipeline.release import steps
+
+    say(steps.promote_version(workspace, params.load(workspace), version, reason=reason))
+
+
+@app.command()
+def rollback(
+    workspace: Workspace = CURRENT,
+    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "rolled back by hand",
+) -> None:
+    """Bring the previous champion back, in the registry and in the hand-off folder."""
+    from pipeline import params
+    from pipeline.release import steps
+
+    say(steps.rollback(workspace, params.load(workspace), reason=reason))
+
+
+@app.command()
+def history(workspace: Workspace = CURRENT) -> None:
+    """Who was champion when, and why: every promotion, hold and rollback, oldest first."""
+    from pipeline.release.history import History
+
+    lines = History(workspace).lines()
+    for line in lines or ["No champion yet: graftline run makes the first one."]:
+        say(line)

@@ -1,0 +1,80 @@
+"""``run``, ``stage`` and ``serve``: the retraining flow, one stage of it, and the flow on a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.app import CURRENT, HELD_STRICT, Workspace, app, say
+
+if TYPE_CHECKING:
+    from pipeline.release.decide import Outcome
+
+
+@app.command()
+def run(
+    workspace: Workspace = CURRENT,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Set a value in params.yaml first (kept, as `dvc exp run -S`)."
+        ),
+    ] = None,
+    inline: Annotated[bool, typer.Option("--inline", help="The same steps with no Prefect at all.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 when the verdict is a hold.")] = False,
+) -> None:
+    """Retrain: bring every stage up to date, judge the result, promote or hold it, hand it off."""
+    from pipeline import params
+    from pipeline.graph import dvcfile
+
+    for change in params.assign(workspace, assignments or []):
+        say(f"set {change}")
+    if dvcfile.write(workspace, params.load(workspace)):
+        say("dvc.yaml brought in step with params.yaml and the installed code")
+    outcome = _runner(inline)(workspace, emit=say)
+    if strict and outcome.kind == "held":
+        raise typer.Exit(HELD_STRICT)
+
+
+def _runner(inline: bool) -> Callable[..., Outcome]:
+    """Plain calls, or the Prefect flow."""
+    from flows import inline as calls
+    from flows import launch
+
+    return calls.run if inline else launch.run
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="ingest, validate, backbone, features, train, export, evaluate, …")],
+    workspace: Workspace = CURRENT,
+) -> None:
+    """Run one stage here and now; this is what dvc.yaml calls. (`dvc repro NAME` runs it only if it is stale.)"""
+    from pipeline.core.errors import ParamsError
+    from pipeline.graph import executor
+    from pipeline.graph.table import BY_NAME
+
+    if name not in BY_NAME:
+        raise ParamsError(
+            expected=f"a stage: {', '.join(BY_NAME)}",
+            found=f"'{name}'",
+            where="graftline stage",
+            remedy="Name one of them.",
+        )
+    executor.end_with_parent()
+    cost = executor.execute(workspace, name)
+    if not executor.is_child():
+        say(f"{name}: {cost.line}  ({cost.seconds:.1f} s)")
+
+
+@app.command()
+def serve(
+    workspace: Workspace = CURRENT,
+    cron: Annotated[str, typer.Option(help="When to retrain, as cron writes it.")] = "0 3 * * *",
+) -> None:
+    """Schedule the retraining flow on this machine and stay to run it; Ctrl-C ends it."""
+    from flows.deployments import serve as serve_flow
+
+    serve_flow(workspace, cron)

@@ -1,0 +1,90 @@
+"""``init``, ``status``, ``doctor``, ``render``, ``report`` and ``strategies``: the workspace and what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import CURRENT, Workspace, app, say
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The workspace to make.")],
+    target: Annotated[str | None, typer.Option(help="Your images: a folder, or a CSV or Parquet table.")] = None,
+    source: Annotated[str | None, typer.Option(help="A labelled source domain, likewise.")] = None,
+    preset: Annotated[str | None, typer.Option("--from", metavar="NAME", help="Start from: digits, photos.")] = None,
+    version_data: Annotated[
+        bool, typer.Option("--version-data", help="Put the images under DVC (copies them into its cache).")
+    ] = False,
+) -> None:
+    """Make a workspace: git and DVC initialised, params.yaml with comments and a schema, dvc.yaml, prefect.yaml."""
+    from pipeline import workspace
+
+    for line in workspace.create(folder, target=target, source=source, preset=preset, version_data=version_data):
+        say(line)
+
+
+@app.command()
+def status(workspace: Workspace = CURRENT) -> None:
+    """What is stale and why, who is champion, and what to type next."""
+    from pipeline import workspace as workspaces
+
+    for line in workspaces.status(workspace):
+        say(line)
+
+
+@app.command()
+def doctor(workspace: Workspace = CURRENT) -> None:
+    """Check the machine and the configuration, and say what to mend. Exits 2 if something must be."""
+    from pipeline import doctor as checks
+
+    findings = checks.examine(workspace)
+    for finding in findings:
+        say(finding.line)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def render(
+    workspace: Workspace = CURRENT,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 2 if dvc.yaml is out of step.")] = False,
+) -> None:
+    """Bring dvc.yaml in step with params.yaml and the installed code."""
+    from pipeline import params
+    from pipeline.core.errors import WorkspaceError
+    from pipeline.graph import dvcfile
+
+    settings = params.load(workspace)
+    if check and not dvcfile.in_step(workspace, settings):
+        raise WorkspaceError(
+            expected="dvc.yaml in step with the stage table and params.yaml",
+            found="a difference",
+            where=str(workspace / dvcfile.FILE),
+            remedy="graftline render, then commit dvc.yaml.",
+        )
+    changed = not check and dvcfile.write(workspace, settings)
+    say("dvc.yaml rendered" if changed else "dvc.yaml is in step")
+
+
+@app.command()
+def report(workspace: Workspace = CURRENT) -> None:
+    """Write report/index.html from what the stages left (after `dvc repro`, say)."""
+    from pipeline import params
+    from pipeline.reporting.report import write
+
+    say(f"report: {write(workspace, params.load(workspace))}")
+
+
+@app.command()
+def strategies() -> None:
+    """List the transfer strategies, with what each needs."""
+    from pipeline.core import plugins
+    from pipeline.graph.table import STRATEGIES
+
+    for name in plugins.names(STRATEGIES):
+        module = plugins.load(STRATEGIES, name)
+        say(f"{name:<16}  {module.SUMMARY}  (needs {module.NEEDS})")

@@ -1,0 +1,139 @@
+"""``graftline doctor``: what a run will need, checked before the night it runs in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pipeline import params
+from pipeline.core.errors import GraftlineError
+from pipeline.graph import dvcfile
+from pipeline.params import Settings
+
+NEEDED_FREE_GB = 2.0
+PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "mlflow", "prefect", "dvc", "great-expectations")
+
+
+class Finding(NamedTuple):
+    """``broken`` stops a run, ``note`` does not."""
+
+    state: Literal["fine", "note", "broken"]
+    what: str
+    remedy: str = ""
+
+    @property
+    def line(self) -> str:
+        mark = {"fine": "✓", "note": "·", "broken": "✗"}[self.state]
+        return f"{mark} {self.what}" + (f"\n    → {self.remedy}" if self.remedy else "")
+
+
+def examine(workspace: Path) -> list[Finding]:
+    """All checks, in an order in which the first broken one explains the rest."""
+    findings = [*_machine(workspace)]
+    try:
+        settings = params.load(workspace)
+    except GraftlineError as error:
+        return [*findings, Finding("broken", f"params.yaml: {error}")]
+    checks: tuple[Callable[[Path, Settings], Iterator[Finding]], ...] = (_layout, _data, _weights, _tracking, _prefect)
+    return [
+        *findings,
+        Finding("fine", "params.yaml is valid"),
+        *(f for check in checks for f in check(workspace, settings)),
+    ]
+
+
+def _machine(workspace: Path) -> Iterator[Finding]:
+    yield Finding("fine", f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    yield Finding("fine", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES))
+    yield Finding("fine", f"computes on {_device()}")
+    free_gb = shutil.disk_usage(workspace).free / 1e9
+    roomy = free_gb >= NEEDED_FREE_GB
+    yield Finding(
+        "fine" if roomy else "broken",
+        f"{free_gb:.1f} GB free",
+        "" if roomy else f"Make room: a run needs {NEEDED_FREE_GB:.0f} GB; `dvc gc --workspace` frees old versions.",
+    )
+    if not os.access(workspace, os.W_OK):
+        yield Finding("broken", f"{workspace} cannot be written to", "Change its owner or mode.")
+    if shutil.which("git") is None:
+        yield Finding("broken", "git is not installed", "Install it; DVC and the run's revision need it.")
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"CUDA ({torch.cuda.get_device_name()})"
+    return "MPS" if torch.backends.mps.is_available() else "the CPU (no CUDA or MPS here)"
+
+
+def _layout(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    if not (workspace / ".dvc").is_dir():
+        yield Finding("broken", "DVC is not initialised here", "dvc init")
+    in_step = dvcfile.in_step(workspace, settings)
+    yield (
+        Finding("fine", "dvc.yaml is in step")
+        if in_step
+        else Finding("note", "dvc.yaml is out of step; a run mends it")
+    )
+
+
+def _data(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    from pipeline.core import plugins
+
+    for domain in ("target", "source"):
+        source = getattr(settings.ingest, domain)
+        if source is None:
+            continue
+        place = plugins.load("pipeline.data.sources", source.name).location(source)
+        if place is None:
+            yield Finding("fine", f"{domain}: {source.name}")
+        elif (workspace / place).exists():
+            yield Finding("fine", f"{domain}: {source.name} in {place}")
+        else:
+            yield Finding("broken", f"{domain}: {place} does not exist", f"Mend ingest.{domain}.path, or `dvc pull`.")
+
+
+def _weights(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    file = getattr(settings.backbone.weights, "file", None)
+    if file is None:
+        yield Finding("fine", f"backbone: {settings.backbone.name}, weights: {settings.backbone.weights}")
+    elif (workspace / file).is_file():
+        yield Finding("fine", f"backbone: {settings.backbone.name} from {file}")
+    else:
+        yield Finding("broken", f"backbone.weights.file {file} does not exist", "Mend the path, or `dvc pull`.")
+
+
+def _tracking(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    from pipeline.tracking import session
+
+    try:
+        opened = session.open_session(workspace, settings.tracking.uri, settings.tracking.experiment)
+    except GraftlineError as error:
+        yield Finding("broken", f"tracking: {error}", "Start that server (make servers), or mend tracking.uri.")
+    else:
+        yield Finding("fine", f"tracking store answers: {opened.shown_uri}")
+
+
+def _prefect(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    url = os.environ.get("PREFECT_API_URL")
+    if url is None:
+        yield Finding(
+            "note", "no PREFECT_API_URL: each run starts a server of its own (8-20 s); `make servers` keeps one"
+        )
+        return
+    import httpx
+
+    try:
+        httpx.get(f"{url}/health", timeout=5).raise_for_status()
+    except httpx.HTTPError as error:
+        yield Finding(
+            "broken", f"no Prefect server at {url} ({type(error).__name__})", "Start it, or unset PREFECT_API_URL."
+        )
+    else:
+        yield Finding("fine", f"Prefect server answers at {url}")

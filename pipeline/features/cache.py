@@ -1,0 +1,68 @@
+"""A content-addressed store of features: what has once been computed is never computed again.
+
+One folder per recipe (weights, preprocessing, number format), in it segments of up to some thousand images. A segment
+is a folder written whole (``ids.txt``, ``features.npy``) and never changed, so a kill loses at most the images since
+the last one, and several writers cannot harm each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core import digests
+from pipeline.core.files import replacing
+
+
+class FeatureCache:
+    """Features by image id, for one recipe; ``folder=None`` keeps them in memory only."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._segments: list[np.ndarray] = []
+        self._place: dict[str, tuple[int, int]] = {}
+        """Image id → segment number, row."""
+        for segment in sorted(folder.glob("segment-*")) if folder is not None and folder.is_dir() else []:
+            self._open(segment)
+
+    def _open(self, segment: Path) -> None:
+        self._index((segment / "ids.txt").read_text().split(), np.load(segment / "features.npy", mmap_mode="r"))
+
+    def _index(self, ids: list[str], features: np.ndarray) -> None:
+        number = len(self._segments)
+        self._segments.append(features)
+        for row, image_id in enumerate(ids):
+            self._place.setdefault(image_id, (number, row))
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._place
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def add(self, ids: list[str], features: np.ndarray) -> None:
+        """Keep ``features`` [n, feature_dim] of ``ids`` as one segment."""
+        if self._folder is None:
+            self._index(ids, features)
+            return
+        segment = self._folder / f"segment-{digests.of_json(ids)[:16]}"
+        with replacing(segment) as fresh:
+            fresh.mkdir()
+            np.save(fresh / "features.npy", features)
+            (fresh / "ids.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+        self._open(segment)
+
+    def gather(self, ids: Iterable[str], feature_dim: int, dtype: str) -> np.ndarray:
+        """Features of ``ids`` in their order, [n, feature_dim].
+
+        Raises:
+            KeyError: one of them is not here.
+        """
+        places = np.array([self._place[image_id] for image_id in ids], dtype=np.int64).reshape(-1, 2)
+        gathered = np.empty((len(places), feature_dim), dtype=dtype)
+        for number in np.unique(places[:, 0]):
+            chosen = places[:, 0] == number
+            gathered[chosen] = self._segments[number][places[chosen, 1]]
+        return gathered

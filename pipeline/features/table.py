@@ -1,0 +1,60 @@
+"""Features of the images of one manifest, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pipeline.core.files import Document, replacing, write_text
+from pipeline.data.manifest import Manifest
+
+
+class TableFacts(Document):
+    """``table.json``: what the numbers beside it are."""
+
+    backbone: str
+    backbone_digest: str
+    preprocessing_digest: str
+    dtype: str
+    count: int
+    feature_dim: int
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """A folder: ``features.npy`` [n, feature_dim], ``ids.txt`` (one image id per row) and ``table.json``.
+
+    Rows are aligned with the manifest they were made for; ``features`` is memory-mapped when loaded.
+    """
+
+    facts: TableFacts
+    ids: list[str]
+    features: np.ndarray
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        features = np.load(path / "features.npy", mmap_mode="r")
+        return cls(TableFacts.load(path / "table.json"), (path / "ids.txt").read_text().split(), features)
+
+    def save(self, path: Path) -> None:
+        with replacing(path) as fresh:
+            fresh.mkdir()
+            np.save(fresh / "features.npy", self.features)
+            write_text(fresh / "ids.txt", "".join(f"{image_id}\n" for image_id in self.ids))
+            self.facts.save(fresh / "table.json")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, manifest: Manifest) -> np.ndarray:
+        """Features of the manifest's rows in its order, float32 [n, feature_dim]; any subset of this table's images.
+
+        Raises:
+            KeyError: an image of the manifest is not in the table.
+        """
+        row = {image_id: number for number, image_id in enumerate(self.ids)}
+        rows = np.array([row[image_id] for image_id in manifest.frame["id"]], dtype=np.int64)
+        return np.asarray(self.features[rows], dtype=np.float32)

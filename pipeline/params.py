@@ -1,0 +1,222 @@
+"""params.yaml as one frozen model, and the sentences for what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from pipeline.core.errors import ParamsError, WorkspaceError
+from pipeline.core.files import replacing
+from pipeline.core.params import Params
+from pipeline.flow_params import Notify, Publish, Tracking
+from pipeline.stages import backbone as backbone_stage
+from pipeline.stages import evaluate as evaluate_stage
+from pipeline.stages import export as export_stage
+from pipeline.stages import features as features_stage
+from pipeline.stages import gate as gate_stage
+from pipeline.stages import ingest as ingest_stage
+from pipeline.stages import package as package_stage
+from pipeline.stages import train as train_stage
+from pipeline.stages import validate as validate_stage
+
+FILE = "params.yaml"
+
+SECRET_KEYS = ("notify.webhook", "tracking.uri")
+"""Their values stay out of messages: a URL may hold a token."""
+
+
+class Runtime(Params):
+    """How to compute, never what: nothing here is in a stage's key."""
+
+    device: str = Field("auto", description="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
+    workers: int = Field(0, ge=0, description="threads that decode images; 0 = one per core")
+
+
+class Settings(Params):
+    """Everything in params.yaml: a section per stage, named as the stage, and what the flow needs beyond them."""
+
+    model: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name in the model registry")
+    seed: int = Field(0, ge=0, description="one seed for everything random")
+    runtime: Runtime = Runtime()
+    ingest: ingest_stage.Params = ingest_stage.Params()
+    validate_: validate_stage.Params = Field(validate_stage.Params(), alias="validate")
+    backbone: backbone_stage.Params = backbone_stage.Params()
+    features: features_stage.Params = features_stage.Params()
+    train: train_stage.Params = train_stage.Params()
+    export: export_stage.Params = export_stage.Params()
+    evaluate: evaluate_stage.Params = evaluate_stage.Params()
+    gate: gate_stage.Params = gate_stage.Params()
+    package: package_stage.Params = package_stage.Params()
+    tracking: Tracking = Tracking()
+    publish: Publish = Publish()
+    notify: Notify = Notify()
+
+    def section(self, stage: str) -> Params:
+        """The parameters of one stage. (``validate`` is a method of the base class, hence the other name.)"""
+        return getattr(self, "validate_" if stage == "validate" else stage)
+
+    def value(self, key: str) -> Any:
+        """The value under a dotted key, e.g. ``train.strategy.name``; None where a part of it is null."""
+        value: Any = self
+        for part in key.split("."):
+            value = None if value is None else getattr(value, part)
+        return value
+
+
+def load(workspace: Path) -> Settings:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        WorkspaceError: there is none.
+        ParamsError: a key is unknown or a value does not fit; the message names the nearest key.
+    """
+    return parse(read(workspace / FILE), where=str(workspace / FILE))
+
+
+def parse(raw: dict[str, Any], where: str) -> Settings:
+    """Check a mapping as if it were the content of params.yaml."""
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise _explained(error, raw, where) from None
+
+
+def assign(workspace: Path, assignments: list[str]) -> list[str]:
+    """Write ``--set key=value`` pairs into params.yaml, comments kept; the file changes only if all of them are valid.
+
+    Returns one ``key: old → new`` line for each value that changed.
+    """
+    path = workspace / FILE
+    document = read(path)
+    changes = [change for text in assignments if (change := _assign(document, text))]
+    parse(document, where="--set")
+    if changes:
+        with replacing(path) as fresh:
+            dump(document, fresh)
+    return changes
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema that editors use to complete and check params.yaml."""
+    return Settings.model_json_schema(by_alias=True)
+
+
+def _yaml() -> YAML:
+    yaml = YAML()  # round trip: safe loading, comments and order kept
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    return yaml
+
+
+def dump(document: dict[str, Any], path: Path) -> None:
+    """Write what :func:`read` returned; comments and order are kept."""
+    _yaml().dump(document, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A YAML file as it stands, unchecked.
+
+    Raises:
+        WorkspaceError: there is none.
+        ParamsError: it is not YAML.
+    """
+    if not path.is_file():
+        raise WorkspaceError(
+            expected=f"a Graftline workspace with {FILE}",
+            found=f"no {FILE} in {path.parent}",
+            where="the current folder, or -C",
+            remedy=f"Make one with: graftline init {path.parent}",
+        )
+    try:
+        document = _yaml().load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise ParamsError(
+            expected="valid YAML",
+            found=f"{error.problem} in line {mark.line + 1 if mark else '?'}",
+            where=str(path),
+            remedy="Mend that line (a missing space after ':' or an unclosed quote or bracket is usual).",
+        ) from None
+    return {} if document is None else document
+
+
+def _assign(document: dict[str, Any], text: str) -> str | None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ParamsError(
+            expected="key=value",
+            found=f"'{text}'",
+            where="--set",
+            remedy="For example: --set train.strategy.name=probe",
+        )
+    *parents, last = key.strip().split(".")
+    section = document
+    for parent in parents:
+        if not isinstance(section.get(parent), dict):
+            section[parent] = {}
+        section = section[parent]
+    parsed = YAML(typ="safe").load(value) if value else None
+    old = section.get(last)
+    if last == "name" and old is not None and old != parsed:
+        section.clear()  # another plug-in: the old one's values do not apply to it
+    section[last] = parsed
+    return None if old == parsed else f"{key}: {_plain(old)} → {_plain(parsed)}"
+
+
+def _plain(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _explained(error: ValidationError, raw: dict[str, Any], where: str) -> ParamsError:
+    """The first problem as one message; how many more there are is said too."""
+    first, *others = error.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" ({len(others)} more problem{'s' * (len(others) > 1)} after this one.)" if others else ""
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(first["loc"], where, more)
+    return ParamsError(
+        expected=_expectation(first),
+        found="nothing" if first["type"] == "missing" else _shown(key, first["input"]),
+        where=f"{key} in {where}",
+        remedy=f"Set {key} to such a value.{more}",
+    )
+
+
+def _shown(key: str, value: Any) -> str:
+    """What was found, unless it is a secret."""
+    return "another value (not shown: it may hold a secret)" if key in SECRET_KEYS else repr(value)
+
+
+def _expectation(problem: Any) -> str:
+    text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
+    return "a value for it" if problem["type"] == "missing" else text
+
+
+def _unknown_key(location: tuple[int | str, ...], where: str, more: str) -> ParamsError:
+    *parents, last = location
+    known = _known_keys(parents)
+    nearest = difflib.get_close_matches(str(last), known, n=1)
+    advice = f"Did you mean '{nearest[0]}'?" if nearest else "Remove it."
+    there = ".".join(str(part) for part in parents) or "the top level"
+    return ParamsError(
+        expected=f"one of the keys of {there}" + (f" ({', '.join(known)})" if known else ""),
+        found=f"the unknown key '{last}'",
+        where=f"{'.'.join(str(part) for part in location)} in {where}",
+        remedy=advice + more,
+    )
+
+
+def _known_keys(parents: list[int | str]) -> list[str]:
+    """The keys at a place in the settings; nothing inside a plug-in, whose class depends on its name."""
+    model: Any = Settings
+    for parent in parents:
+        field = model.model_fields.get("validate_" if parent == "validate" else str(parent))
+        model = field.annotation if field else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return sorted("validate" if name == "validate_" else name for name in model.model_fields)

@@ -1,0 +1,75 @@
+"""train: graft the target's classes onto the backbone by the chosen strategy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.core import plugins
+from pipeline.core.context import Context, Result
+from pipeline.core.device import computing, threads_for
+from pipeline.core.params import chosen_by_name
+from pipeline.training.options import EngineOptions
+
+if TYPE_CHECKING:
+    from pipeline.data.labels import LabelSpace
+    from pipeline.data.manifest import Manifest
+    from pipeline.features.table import FeatureTable
+    from pipeline.models.checkpoints import BackboneWeights
+    from pipeline.training.record import TrainingRecord
+
+STRATEGIES = "pipeline.training.strategies"
+
+
+class Params(EngineOptions):
+    """Transfer to the target domain. Everything but the strategy says how the engine runs."""
+
+    strategy: chosen_by_name(STRATEGIES) = "lp_ft"  # type: ignore[valid-type]  # a type made at run time
+
+
+def run(
+    params: Params,
+    context: Context,
+    *,
+    backbone: BackboneWeights,
+    label_space: LabelSpace,
+    source_manifest: Manifest,
+    target_manifest: Manifest,
+    source_features: FeatureTable,
+    target_features: FeatureTable,
+) -> Result:
+    """Fit the strategy; equal params, inputs and seed give an equal network on one machine's CPU."""
+    from pipeline.models.network import TrainedNetwork
+    from pipeline.training.task import make_task
+
+    strategy = plugins.load(STRATEGIES, params.strategy.name)
+    threads = threads_for(params.threads, backbone.preprocessing.size_px)
+    task = make_task(
+        backbone,
+        label_space,
+        source_manifest,
+        target_manifest,
+        source_features,
+        target_features,
+        params,
+        context,
+    )
+    with computing(context.device, context.seed, threads) as device:
+        network, record = strategy.fit(task, params.strategy, context)
+    trained = TrainedNetwork.of(
+        network,
+        preprocessing=backbone.preprocessing,
+        classes=label_space.classes,
+        strategy=params.strategy.name,
+        origin=backbone,
+    )
+    record = record.model_copy(update={"threads": threads, "device": device.type})
+    return Result(_line(record), {"network": trained, "training": record})
+
+
+def _line(record: TrainingRecord) -> str:
+    labelled = record.images["train"] + record.images["val"]
+    accuracy = record.val_accuracy if record.val_accuracy is not None else record.cv_accuracy
+    judged = "" if accuracy is None else f" · {accuracy:.1%} by {record.selection}"
+    return (
+        f"{record.strategy} · {labelled:,} labelled {record.labels_from} images, {len(record.classes)} classes{judged}"
+    )

@@ -1,0 +1,54 @@
+"""Phases as data: a gradient strategy is a list of these, and the engine is the only loop that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.models.network import Network
+
+Rates = dict[str, float | None]
+"""Peak learning rate of each parameter group; None freezes it."""
+
+
+class Phase(NamedTuple):
+    """Some epochs with one set of learning rates.
+
+    ``learning_rates`` has one entry per parameter group of the network: each block of the backbone by its name, and
+    ``head``. ``None`` freezes the group: no gradient, and its BatchNorm statistics stand still. Every group must be
+    named; the engine refuses a phase that leaves one out.
+    """
+
+    name: str
+    epochs: int
+    learning_rates: Rates
+    weight_decay: float = 0.0
+    warmup: float = 0.1
+    """Share of the phase's steps over which the rates rise from zero; after it they fall by a cosine."""
+    batch_norm: Literal["eval", "train"] = "eval"
+    """``eval`` keeps the statistics of trainable groups as pretrained (small sets lose by moving them); ``train``
+    updates them."""
+    label_smoothing: float = 0.0
+    patience: int | None = None
+    """Stop after this many epochs without a better validation loss; None runs all epochs. Either way the phase ends
+    on the weights with the best validation loss, those it began with included, if there is validation data."""
+    loss: Callable[[Network, Tensor, Tensor], Tensor] | None = None
+    """None is cross-entropy with ``label_smoothing``."""
+
+
+def discriminative(blocks: Sequence[str], *, head: float, last: float, decay: float = 1.0, frozen: int = 0) -> Rates:
+    """Rates that fall from the head towards the input.
+
+    The last block gets ``last``, each block before it ``decay`` times its successor's; the first ``frozen`` blocks
+    get None.
+
+    >>> discriminative(["stem", "layer1", "layer2"], head=1.0, last=0.5, decay=0.5, frozen=1)
+    {'stem': None, 'layer1': 0.25, 'layer2': 0.5, 'head': 1.0}
+    """
+    rates: Rates = {}
+    for position, block in enumerate(blocks):
+        rates[block] = None if position < frozen else last * decay ** (len(blocks) - 1 - position)
+    return {**rates, "head": head}

@@ -1,0 +1,90 @@
+"""Partial fine-tuning: the first blocks stay frozen, the others follow at rates that fall towards the input.
+
+Yosinski et al., "How transferable are features in deep neural networks?" (2014); discriminative rates from Howard
+and Ruder (2018). The head starts from the probe's solution and not from noise, so that the first steps do not wash the
+features out.
+
+Loss, over images x [B, 3, S, S] and labels y [B]:
+    mean_i( −log softmax(head(backbone(x_i)))[y_i] )
+for the weights of the trainable blocks; frozen blocks keep weights and BatchNorm statistics, bit for bit.
+
+Helps: some ten to a hundred images per class, target not too far from what the backbone was trained on.
+Hurts: where early features do not fit (other spectra, textures, drawings): use lp_ft or full.
+Cost: as lp_ft, less the backward pass through the frozen blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pipeline.core.params import PluginParams
+from pipeline.training.phases import Phase, discriminative
+
+if TYPE_CHECKING:
+    from pipeline.core.context import Context
+    from pipeline.training.task import Fitted, Task
+
+SUMMARY = "first blocks frozen, the others fine-tuned at falling rates"
+NEEDS = ("labels", "features", "pixels")
+
+
+class Params(PluginParams):
+    """What stays frozen, and how fast the rest moves."""
+
+    name: Literal["partial"] = "partial"
+    frozen_blocks: int | None = Field(None, ge=0)
+    """How many blocks, from the input on, stay frozen; null freezes all but the last two."""
+    epochs: int = Field(8, gt=0)
+    """A small set is passed over several times per epoch."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Of the head and the last block."""
+    block_decay: float = Field(0.5, gt=0, le=1)
+    """Each block's rate is this times its successor's."""
+    weight_decay: float = Field(1e-4, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    batch_norm: Literal["eval", "train"] = "eval"
+    patience: int | None = Field(4, gt=0)
+
+
+def fit(task: Task, params: Params, context: Context) -> Fitted:
+    """Probe head, then the last blocks and the head.
+
+    Raises:
+        ParamsError: ``frozen_blocks`` is more than the backbone has.
+    """
+    from pipeline.training import heads
+    from pipeline.training.gradient import fine_tune
+
+    network = task.pretrained_network()
+    blocks = tuple(network.row.blocks)
+    frozen = _frozen_blocks(params, blocks, task.backbone.name)
+    probe = heads.fit_probe(task, network)
+    phase = Phase(
+        name="fine_tune",
+        epochs=params.epochs,
+        learning_rates=discriminative(
+            blocks, head=params.learning_rate, last=params.learning_rate, decay=params.block_decay, frozen=frozen
+        ),
+        weight_decay=params.weight_decay,
+        label_smoothing=params.label_smoothing,
+        batch_norm=params.batch_norm,
+        patience=params.patience,
+    )
+    return fine_tune(task, network, [phase], params, **heads.facts(task, probe))
+
+
+def _frozen_blocks(params: Params, blocks: tuple[str, ...], backbone: str) -> int:
+    if params.frozen_blocks is None:
+        return max(1, len(blocks) - 2)
+    if params.frozen_blocks <= len(blocks):
+        return params.frozen_blocks
+    from pipeline.core.errors import ParamsError
+
+    raise ParamsError(
+        expected=f"at most the {len(blocks)} blocks of {backbone}: {', '.join(blocks)}",
+        found=str(params.frozen_blocks),
+        where="train.strategy.frozen_blocks in params.yaml",
+        remedy="Lower it, or use the strategy 'probe', which freezes every block.",
+    )

@@ -1,0 +1,182 @@
+"""A workspace: making one, and saying how it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline import params
+from pipeline.core import files
+from pipeline.core.errors import ParamsError, WorkspaceError
+from pipeline.graph import dvcfile
+
+TEMPLATES = Path(__file__).parent / "templates"
+PRESETS = ("digits", "photos")
+SCHEMA_FILE = "params.schema.json"
+TABLES = (".csv", ".parquet")
+
+
+def create(
+    folder: Path, *, target: str | None, source: str | None, preset: str | None, version_data: bool
+) -> Iterator[str]:
+    """Make a workspace in ``folder``, yielding a line for each thing done. Never overwrites one.
+
+    Raises:
+        WorkspaceError: there is one already, or the folder cannot be written to.
+        ParamsError: no such preset.
+        DataError: ``target`` or ``source`` does not exist.
+    """
+    name = preset or ("photos" if target else "digits")
+    if name not in PRESETS:
+        raise ParamsError(
+            expected=f"a preset: {', '.join(PRESETS)}", found=f"'{name}'", where="--from", remedy="Name one of them."
+        )
+    _refuse_existing(folder)
+    places = {domain: _checked(path, domain) for domain, path in (("target", target), ("source", source)) if path}
+    folder.mkdir(parents=True, exist_ok=True)
+    yield from _initialise_git_and_dvc(folder)
+    if version_data:
+        places = {domain: _under_dvc(folder, path, domain) for domain, path in places.items()}
+    _write_files(folder, name, places)
+    yield f"workspace made in {folder}: params.yaml (start here), dvc.yaml, prefect.yaml"
+    yield f"next: graftline doctor -C {_quoted(folder)}, then graftline run -C {_quoted(folder)}"
+
+
+def status(workspace: Path) -> Iterator[str]:
+    """What is stale and why, who is champion, what to type next."""
+    from pipeline.graph import executor
+    from pipeline.release.history import History
+
+    settings = params.load(workspace)
+    if not dvcfile.in_step(workspace, settings):
+        yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
+    stale = executor.stale(workspace)
+    for name, reasons in stale.items():
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
+    if not stale:
+        yield "stages     all up to date"
+    yield f"champion   {History(workspace).champion_line() or 'none yet'}"
+    yield "next       graftline run" if stale else "next       change the data or params.yaml, then graftline run"
+
+
+# -- making one --------------------------------------------------------------------------------------------------------
+
+
+def _refuse_existing(folder: Path) -> None:
+    if (folder / params.FILE).exists():
+        raise WorkspaceError(
+            expected="a folder that is not yet a workspace",
+            found=f"{params.FILE} in {folder}",
+            where="graftline init",
+            remedy=f"Run it as it is (graftline run -C {_quoted(folder)}), or choose another folder.",
+        )
+
+
+def _checked(path: str, domain: str) -> Path:
+    from pipeline.core.errors import DataError
+
+    place = Path(path).expanduser().resolve()
+    if not place.exists():
+        raise DataError(
+            expected="a folder of images, or a CSV or Parquet table",
+            found=f"'{path}', which does not exist",
+            where=f"--{domain}",
+            remedy="Check the path.",
+        )
+    if place.is_file() and place.suffix.lower() not in TABLES:
+        raise DataError(
+            expected="a folder of images, or a CSV or Parquet table",
+            found=f"the file '{path}'",
+            where=f"--{domain}",
+            remedy="Unpack an archive first, and name the folder.",
+        )
+    return place
+
+
+def _initialise_git_and_dvc(folder: Path) -> Iterator[str]:
+    if not _succeeds(["git", "rev-parse", "--git-dir"], folder):
+        _call(["git", "init", "--quiet"], folder)
+        yield "git initialised"
+    if not (folder / ".dvc").exists():
+        is_top = (folder / ".git").exists()
+        _call([sys.executable, "-m", "dvc", "init", "--quiet", *([] if is_top else ["--subdir"])], folder)
+        _call([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], folder)
+        yield "DVC initialised"
+
+
+def _under_dvc(folder: Path, place: Path, domain: str) -> Path:
+    """Put the images under DVC: added where they are inside the workspace, imported where they are not."""
+    if place.is_relative_to(folder.resolve()):
+        _call([sys.executable, "-m", "dvc", "add", "--quiet", str(place)], folder)
+        return place
+    imported = folder / "data" / domain
+    imported.parent.mkdir(parents=True, exist_ok=True)
+    _call([sys.executable, "-m", "dvc", "import-url", "--quiet", str(place), str(imported)], folder)
+    return imported.resolve()
+
+
+def _write_files(folder: Path, preset: str, places: dict[str, Path]) -> None:
+    from pipeline.release.pin import ensure_pins
+
+    document = _filled(folder, preset, places)
+    with files.replacing(folder / params.FILE) as fresh:
+        params.dump(document, fresh)
+    files.write_text(folder / SCHEMA_FILE, json.dumps(params.json_schema(), indent=2) + "\n")
+    shutil.copyfile(TEMPLATES / "prefect.yaml", folder / "prefect.yaml")
+    _append(folder / ".gitignore", TEMPLATES / "gitignore")
+    _append(folder / ".dvcignore", TEMPLATES / "dvcignore")
+    ensure_pins(folder)
+    dvcfile.write(folder, params.load(folder))
+
+
+def _filled(folder: Path, preset: str, places: dict[str, Path]) -> Any:
+    """The preset's params.yaml, comments kept, with the user's places in it."""
+    document = params.read(TEMPLATES / f"{preset}.yaml")
+    if places:
+        document["model"] = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.") or "model"
+        document["ingest"]["source"] = None
+    for domain, place in places.items():
+        inside = place.is_relative_to(folder.resolve())
+        path = place.relative_to(folder.resolve()).as_posix() if inside else str(place)
+        kind = "table" if place.suffix.lower() in TABLES else "image_folder"
+        document["ingest"][domain] = {"name": kind, "path": path}
+    params.parse(document, where=f"preset {preset}")
+    return document
+
+
+def _append(path: Path, template: Path) -> None:
+    """Add the template's lines that the file does not have yet."""
+    present = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    missing = [line for line in template.read_text(encoding="utf-8").splitlines() if line not in present]
+    files.write_text(path, "\n".join([*present, *missing]) + "\n")
+
+
+def _succeeds(command: list[str], folder: Path) -> bool:
+    return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
+
+
+def _call(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        done = None
+    if done is None or done.returncode:
+        raise WorkspaceError(
+            expected=f"`{' '.join(command[:4])}` to succeed",
+            found=done.stderr.strip() if done else f"no command '{command[0]}'",
+            where=str(folder),
+            remedy="Mend what it says (git must be installed, the folder writable), then run graftline init again.",
+        )
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

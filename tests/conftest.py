@@ -1,0 +1,83 @@
+"""Toy domains that every part of the suite may use: three classes of bright bars, made on the spot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline.core import digests
+from pipeline.core.context import Context
+from pipeline.data.labels import LabelSpace
+from pipeline.data.manifest import Manifest
+
+SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
+
+
+class ToyDomains(NamedTuple):
+    """A source and a target with the same classes; the target's bars are dimmer and every other image is unlabelled."""
+
+    workspace: Path
+    source: Manifest
+    target: Manifest
+    labels: LabelSpace
+
+    def context(self, **fields: object) -> Context:
+        return Context(self.workspace, seed=0, device="cpu", workers=1, **fields)
+
+
+def _image(random: np.random.Generator, bar: int, brightness: int) -> np.ndarray:
+    pixels = random.integers(0, 90, (20, 24, 3)).astype(np.uint8)
+    pixels[:, 4 + 6 * bar : 8 + 6 * bar] = brightness
+    return pixels
+
+
+def _row(workspace: Path, pixels: np.ndarray, name: str, **fields: object) -> dict[str, object]:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    path = workspace / "data" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+    size = {"height": pixels.shape[0], "width": pixels.shape[1], "bytes": len(buffer.getvalue())}
+    identity = {"id": digests.of_bytes(buffer.getvalue()), "path": f"data/{name}.png", "name": name}
+    return {**identity, **size, "mode": "RGB", "format": "PNG", **fields}
+
+
+@pytest.fixture
+def toy_manifest(tmp_path: Path) -> Callable[..., Manifest]:
+    """Make images of a toy domain: ``toy_manifest("target", per_class=10, brightness=150)``."""
+
+    def make(domain: str, *, per_class: int, brightness: int, seed: int = 0, labelled_every: int = 1) -> Manifest:
+        random = np.random.default_rng([seed, brightness])
+        rows = [
+            _row(
+                tmp_path,
+                _image(random, bar, brightness),
+                f"{domain}-{seed}-{bar}-{number:03d}",
+                label=f"class{bar}" if number % labelled_every == 0 else None,
+                domain=domain,
+                split=SPLITS[number % 10],
+            )
+            for bar in range(3)
+            for number in range(per_class)
+        ]
+        return Manifest.of(pd.DataFrame(rows))
+
+    return make
+
+
+@pytest.fixture
+def toy_domains(tmp_path: Path, toy_manifest: Callable[..., Manifest]) -> ToyDomains:
+    """60 source and 60 target images, 20 × 24 px, split 6 : 2 : 2."""
+    return ToyDomains(
+        tmp_path,
+        toy_manifest("source", per_class=20, brightness=220),
+        toy_manifest("target", per_class=20, brightness=150, labelled_every=2),
+        LabelSpace(classes=["class0", "class1", "class2"]),
+    )

@@ -1,0 +1,153 @@
+"""Features: computed once per image, the same whatever else is in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.core.context import Context
+from pipeline.data.images import ImageStore
+from pipeline.data.manifest import Manifest
+from pipeline.data.transforms import preprocess
+from pipeline.features import extraction
+from pipeline.features.extraction import Extraction, extract
+from pipeline.features.table import FeatureTable
+from pipeline.models.backbones import backbone
+from pipeline.models.checkpoints import BackboneWeights, random_weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def weights() -> BackboneWeights:
+    return random_weights("small_cnn", 0, backbone("small_cnn").preprocessing)
+
+
+@pytest.fixture
+def forwarded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each forward pass was given."""
+    counts: list[int] = []
+    real = extraction.forward
+
+    def counting(network: Any, images: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counts.append(len(images))
+        return real(network, images, *rest)
+
+    monkeypatch.setattr(extraction, "forward", counting)
+    return counts
+
+
+def run(weights: BackboneWeights, manifests: list[Manifest], context: Context, **fields: Any) -> Extraction:
+    return extract(weights, manifests, context, CPU, **{"batch_size": 16, "dtype": "float32", **fields})
+
+
+def test_equals_the_backbone_image_by_image(toy_domains: Any, weights: BackboneWeights) -> None:
+    """Row i of the table is what the frozen backbone makes of image i of the manifest."""
+    table = run(weights, [toy_domains.source], toy_domains.context()).tables[0]
+    network = weights.build()
+    for row, image in enumerate(ImageStore(toy_domains.workspace, 1).pixels(toy_domains.source)):
+        seen = preprocess(torch.tensor(image).permute(2, 0, 1)[None], weights.preprocessing)
+        with torch.inference_mode():
+            assert np.allclose(network(seen)[0].numpy(), table.features[row], atol=1e-5)
+
+
+def test_second_run_computes_none_and_ten_new_images_cost_ten(
+    toy_domains: Any,
+    toy_manifest: Callable[..., Manifest],
+    weights: BackboneWeights,
+    forwarded: list[int],
+    tmp_path: Path,
+) -> None:
+    """Counted at the network's door."""
+    context = toy_domains.context(cache=tmp_path / "cache")
+    manifests = [toy_domains.source, toy_domains.target]
+    assert (120, 0) == run(weights, manifests, context)[1:]
+    assert 120 == sum(forwarded)
+    forwarded.clear()
+    assert (0, 120) == run(weights, manifests, context)[1:]
+    assert [] == forwarded
+    grown = toy_manifest("target", per_class=10, brightness=150, seed=1).frame.head(10)
+    manifests.append(Manifest.of(grown))
+    assert (10, 120) == run(weights, manifests, context)[1:]
+    assert 10 == sum(forwarded)
+
+
+def test_other_weights_and_other_preprocessing_share_nothing(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path
+) -> None:
+    """The cache's key covers what the features depend on."""
+    context = toy_domains.context(cache=tmp_path / "cache")
+    larger = weights.preprocessing.model_copy(update={"size_px": 40, "resize_px": 40})
+    for start in (
+        weights,
+        random_weights("small_cnn", 1, weights.preprocessing),
+        random_weights("small_cnn", 0, larger),
+    ):
+        assert 60 == run(start, [toy_domains.source], context).computed
+    assert 60 == run(weights, [toy_domains.source], context, dtype="float16").computed
+
+
+def test_features_do_not_depend_on_what_was_cached(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:
+    """Computed all at once or in two goes, in other company, the bits are the same."""
+    whole = run(weights, [toy_domains.source], toy_domains.context()).tables[0]
+    context = toy_domains.context(cache=tmp_path / "cache")
+    run(weights, [toy_domains.source.split("val")], context)
+    pieced = run(weights, [toy_domains.source], context).tables[0]
+    assert np.array_equal(whole.features, pieced.features)
+
+
+def test_a_kill_costs_only_what_was_not_flushed(
+    toy_domains: Any, weights: BackboneWeights, forwarded: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Died in the third batch with a flush after each: the next run computes the rest, to the same result."""
+    monkeypatch.setattr(extraction, "FLUSH_EVERY", 16)
+    context = toy_domains.context(cache=tmp_path / "cache")
+    undisturbed = run(weights, [toy_domains.source], toy_domains.context()).tables[0]
+    forwarded.clear()
+    real = extraction.forward
+
+    def dying(*arguments: Any) -> torch.Tensor:
+        if len(forwarded) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(extraction, "forward", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(weights, [toy_domains.source], context)
+    monkeypatch.setattr(extraction, "forward", real)
+    resumed = run(weights, [toy_domains.source], context)
+    assert (28, 32) == (resumed.computed, resumed.cached)
+    assert np.array_equal(undisturbed.features, resumed.tables[0].features)
+
+
+def test_images_of_different_sizes_share_a_batch(
+    toy_domains: Any, toy_manifest: Callable[..., Manifest], weights: BackboneWeights
+) -> None:
+    """Each is preprocessed by itself, then they are stacked; an image in two manifests counts once."""
+    found = run(weights, [toy_domains.source, toy_domains.source], toy_domains.context())
+    assert 60 == found.computed
+    assert np.array_equal(found.tables[0].features, found.tables[1].features)
+
+
+def test_an_empty_manifest_gives_an_empty_table(weights: BackboneWeights, tmp_path: Path) -> None:
+    """No source is no error: a table of zero rows with the right width."""
+    table = run(weights, [Manifest.empty()], Context(tmp_path, 0)).tables[0]
+    assert (0, 256) == table.features.shape
+
+
+def test_table_survives_a_round_trip_and_finds_rows_by_image(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path
+) -> None:
+    """Loaded by memory map, it gives the features of any subset in the subset's order."""
+    table = run(weights, [toy_domains.source], toy_domains.context(), dtype="float16").tables[0]
+    table.save(tmp_path / "features")
+    loaded = FeatureTable.load(tmp_path / "features")
+    val = toy_domains.source.split("val")
+    rows = [table.ids.index(image_id) for image_id in val.frame["id"]]
+    assert isinstance(loaded.features, np.memmap)
+    assert np.array_equal(table.features[rows].astype(np.float32), loaded.of(val))

@@ -1,0 +1,98 @@
+"""Downloads: digest first, nothing half-written, no secrets in messages. All servers are on this machine."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.core import digests
+from pipeline.core.errors import ServiceError, WeightsError
+from pipeline.models.backbones import backbone
+from pipeline.models.downloads import from_url, published
+
+CONTENT = b"weights" * 1000
+SHA256 = digests.of_bytes(CONTENT)
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    served = 0
+
+    def do_GET(self) -> None:
+        type(self).served += 1
+        self.send_response(200 if "w.pt" in self.path else 404)
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    _Server.served = 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_is_fetched_once(tmp_path: Path, address: str) -> None:
+    """The second call finds the file under its digest and asks nobody."""
+    paths = [from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True) for _ in range(2)]
+    assert paths[0] == paths[1] == tmp_path / "downloads" / SHA256 / "w.pt"
+    assert paths[0].read_bytes() == CONTENT
+    assert _Server.served == 1
+
+
+def test_wrong_digest_leaves_nothing(tmp_path: Path, address: str) -> None:
+    """What does not match is refused and not kept."""
+    with pytest.raises(WeightsError, match=SHA256):
+        from_url(f"{address}/w.pt", "0" * 64, tmp_path, "here", insecure=True)
+    assert [entry for entry in tmp_path.rglob("*") if entry.is_file()] == []
+
+
+def test_a_damaged_copy_in_the_cache_is_found_out(tmp_path: Path, address: str) -> None:
+    """The digest is checked on every use, not only after the download."""
+    path = from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True)
+    path.write_bytes(b"rot")
+    with pytest.raises(WeightsError, match=SHA256):
+        from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True)
+
+
+def test_plain_http_must_be_asked_for(tmp_path: Path, address: str) -> None:
+    """Only https unless the user says otherwise; other schemes never."""
+    for url in (f"{address}/w.pt", "ftp://example.org/w.pt", "file:///etc/passwd"):
+        with pytest.raises(WeightsError, match="an https:// address"):
+            from_url(url, SHA256, tmp_path, "here", insecure=url.startswith(("ftp", "file")))
+
+
+def test_not_found_is_the_users_mistake_and_hides_the_query(tmp_path: Path, address: str) -> None:
+    """A 404 says which address, without what may be a token."""
+    with pytest.raises(WeightsError, match="status 404") as caught:
+        from_url(f"{address}/none.pth?token=secret", SHA256, tmp_path, "here", insecure=True)
+    assert "secret" not in str(caught.value)
+
+
+def test_no_answer_is_not_the_users_mistake(tmp_path: Path) -> None:
+    """A server that is not there is a ServiceError that says how to do without it."""
+    with pytest.raises(ServiceError, match=r"Could not download[\s\S]*file: PATH"):
+        from_url("http://127.0.0.1:9/w.pt", SHA256, tmp_path, "here", insecure=True)
+
+
+def test_torchvision_names_carry_digest_and_sizes() -> None:
+    """A published checkpoint comes with the sizes it was measured at and the digest in its file's name."""
+    second = published(backbone("resnet50"), "IMAGENET1K_V2", "here")
+    assert (224, 232) == (second.preprocessing.size_px, second.preprocessing.resize_px)
+    assert second.url.endswith(f"-{second.digest_prefix}.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet50", "small_cnn"])
+def test_unknown_weights_name(name: str) -> None:
+    """Lists what there is for this backbone."""
+    with pytest.raises(WeightsError, match=rf"weights of {name}, one of: pretrain, none.*found 'IMAGENET9K'"):
+        published(backbone(name), "IMAGENET9K", "here")

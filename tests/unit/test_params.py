@@ -1,0 +1,101 @@
+"""params.yaml: what is accepted, and what is said about what is not."""
+
+import pytest
+
+from pipeline import params
+from pipeline.core.errors import ParamsError, WorkspaceError
+
+COMMENTED = """\
+# which digits
+model: digits   # the registry's name
+seed: 3
+train:
+  strategy: {name: lp_ft}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    (tmp_path / "params.yaml").write_text(COMMENTED)
+    return tmp_path
+
+
+def test_a_typo_names_the_nearest_key():
+    """An unknown key is refused; the message lists the keys there are and the one probably meant."""
+    with pytest.raises(ParamsError) as caught:
+        params.parse({"trian": {}}, where="params.yaml")
+    assert "found the unknown key 'trian'" in str(caught.value)
+    assert "Did you mean 'train'?" in str(caught.value)
+
+
+def test_a_typo_inside_a_section_says_where():
+    """The message names the dotted key and the keys of that section."""
+    with pytest.raises(ParamsError) as caught:
+        params.parse({"ingest": {"val_shar": 0.1}}, where="params.yaml")
+    assert "one of the keys of ingest" in str(caught.value)
+    assert "ingest.val_shar in params.yaml" in str(caught.value)
+    assert "Did you mean 'val_share'?" in str(caught.value)
+
+
+def test_an_unknown_strategy_lists_the_strategies():
+    """The message lists every strategy there is."""
+    with pytest.raises(ParamsError) as caught:
+        params.parse({"train": {"strategy": {"name": "lpft"}}}, where="params.yaml")
+    assert "unknown name 'lpft'; there are: " in str(caught.value)
+    assert "Did you mean 'lp_ft'?" in str(caught.value)
+
+
+def test_a_value_out_of_range_says_what_was_expected():
+    """The value found and the range expected are both in the message."""
+    with pytest.raises(ParamsError) as caught:
+        params.parse({"seed": -1}, where="params.yaml")
+    assert "greater than or equal to 0; found -1" in str(caught.value)
+
+
+def test_no_params_file_says_how_to_make_one(tmp_path):
+    """A folder that is no workspace is told apart from one with a fault."""
+    with pytest.raises(WorkspaceError, match="graftline init"):
+        params.load(tmp_path)
+
+
+def test_broken_yaml_names_the_line(tmp_path):
+    """A YAML mistake is given with its line."""
+    (tmp_path / "params.yaml").write_text("model: digits\nseed: [1\n")
+    with pytest.raises(ParamsError, match="line 3"):
+        params.load(tmp_path)
+
+
+def test_set_keeps_comments_and_says_what_changed(workspace):
+    """--set writes the value into params.yaml and leaves everything else as it stands."""
+    assert params.assign(workspace, ["seed=4", "model=digits"]) == ["seed: 3 → 4"]
+    assert (workspace / "params.yaml").read_text() == COMMENTED.replace("seed: 3", "seed: 4")
+
+
+def test_set_of_another_plugin_drops_the_old_ones_values(workspace):
+    """Another strategy starts from its own defaults: values of the old one do not apply to it."""
+    (workspace / "params.yaml").write_text("train:\n  strategy: {name: lp_ft}\n")
+    params.assign(workspace, ["train.strategy.name=probe"])
+    assert params.load(workspace).train.strategy.name == "probe"
+
+
+def test_set_that_is_not_valid_changes_nothing(workspace):
+    """One bad assignment and none is written."""
+    with pytest.raises(ParamsError, match="--set"):
+        params.assign(workspace, ["seed=9", "seeed=1"])
+    assert (workspace / "params.yaml").read_text() == COMMENTED
+
+
+def test_set_without_equals_shows_an_example(workspace):
+    """The form of --set is shown."""
+    with pytest.raises(ParamsError, match=r"--set train\.strategy\.name=probe"):
+        params.assign(workspace, ["seed"])
+
+
+def test_schema_knows_every_plugin():
+    """Editors are offered every strategy by name."""
+    from pipeline.core import plugins
+
+    schema = params.json_schema()
+    strategy = schema["$defs"]["pipeline__stages__train__Params"]["properties"]["strategy"]
+    offered = {choice["properties"]["name"]["const"] for choice in strategy["oneOf"]}
+    assert offered == set(plugins.names("pipeline.training.strategies"))

@@ -1,0 +1,192 @@
+"""The training loop: coverage, freezing, early stopping, resuming, failing clearly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from pipeline.core.errors import TrainingError
+from pipeline.data.images import ImageStore
+from pipeline.data.loading import ImageBank
+from pipeline.models.network import Network, build_backbone
+from pipeline.training import engine
+from pipeline.training.engine import LabelledImages, fit, schedule, score, set_modes
+from pipeline.training.options import EngineOptions
+from pipeline.training.phases import Phase
+
+OPTIONS = EngineOptions(batch_size=8, min_steps_per_epoch=2)
+
+
+def a_network() -> Network:
+    return Network("small_cnn", build_backbone("small_cnn"), 3)
+
+
+def a_phase(network: Network, **fields: Any) -> Phase:
+    rates = dict.fromkeys(network.groups, 1e-3)
+    return Phase(**{"name": "tune", "epochs": 2, "learning_rates": rates, **fields})
+
+
+def images(toy_domains: Any, split: str) -> LabelledImages:
+    manifest = toy_domains.source.split(split)
+    network = a_network()
+    bank = ImageBank(manifest, ImageStore(toy_domains.workspace, 1), network.row.preprocessing)
+    return LabelledImages(bank, toy_domains.labels.indices(manifest.frame["label"]))
+
+
+def test_learns_the_toy_domain(toy_domains: Any) -> None:
+    """A few epochs on bright bars are enough to tell them apart on images not seen."""
+    network, val = a_network(), images(toy_domains, "val")
+    rates = dict.fromkeys(network.groups, 3e-3)
+    phase = a_phase(network, epochs=6, learning_rates=rates, batch_norm="train")
+    fit(network, [phase], images(toy_domains, "train"), val, OPTIONS, toy_domains.context())
+    assert score(network, val, torch.device("cpu"), batch_size=8).accuracy > 0.9
+
+
+def test_a_group_left_out_is_an_error_that_names_it(toy_domains: Any) -> None:
+    """Nothing is frozen or trained by accident: every group must be named, and no other."""
+    network = a_network()
+    rates = {**dict.fromkeys(network.groups, 1e-3), "stage9": 1e-3}
+    del rates["stage2"]
+    with pytest.raises(TrainingError, match=r"leaves out \['stage2'\] and names \['stage9'\]"):
+        fit(
+            network,
+            [a_phase(network, learning_rates=rates)],
+            images(toy_domains, "train"),
+            None,
+            OPTIONS,
+            toy_domains.context(),
+        )
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "train"])
+def test_frozen_groups_do_not_move(toy_domains: Any, batch_norm: str) -> None:
+    """None freezes weights and BatchNorm statistics, in either BatchNorm mode; the other groups move."""
+    network = a_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rates = {**dict.fromkeys(network.groups, 1e-3), "stem": None, "stage2": None}
+    phase = a_phase(network, learning_rates=rates, batch_norm=batch_norm)
+    fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+    for group in network.groups:
+        moved = {name for name, value in network.state_of(group).items() if not torch.equal(before[name], value)}
+        weights = set(network.parameters_of(group))
+        assert moved & weights == (set() if rates[group] is None else weights)
+        statistics_move = rates[group] is not None and batch_norm == "train" and group != "head"
+        assert bool(moved - weights) == statistics_move
+
+
+def test_a_frozen_weight_that_moves_is_an_error(toy_domains: Any) -> None:
+    """The promise is checked, not assumed: a loss that meddles with a frozen block is caught."""
+    network = a_network()
+
+    def meddling(network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            next(iter(network.parameters_of("stem").values())).add_(0.1)
+        return functional.cross_entropy(network(views), labels)
+
+    phase = a_phase(network, learning_rates={**dict.fromkeys(network.groups, 1e-3), "stem": None}, loss=meddling)
+    with pytest.raises(TrainingError, match=r"changed frozen weights: backbone.stem.0.0.weight"):
+        fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(toy_domains: Any) -> None:
+    """NaN does not go on silently; the message says where it happened and what to lower."""
+    network = a_network()
+    phase = a_phase(network, loss=lambda network, views, labels: network(views).sum() * float("nan"))
+    with pytest.raises(TrainingError, match=r"became nan in phase 'tune', epoch 1.*lower the strategy's rates"):
+        fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+
+
+def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any) -> None:
+    """A phase that only makes things worse ends after ``patience`` epochs on the weights it began with."""
+    network = a_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    phase = a_phase(
+        network,
+        epochs=9,
+        patience=2,
+        loss=lambda network, views, labels: -functional.cross_entropy(network(views), labels),
+    )
+    outcome = fit(
+        network, [phase], images(toy_domains, "train"), images(toy_domains, "val"), OPTIONS, toy_domains.context()
+    )
+    assert len(outcome.history) == 2
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(
+    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stop in the second phase's second epoch, start again: weights, curves and live file are as if undisturbed."""
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", 0.0)
+
+    def run(scratch: Path, dies_at: int | None = None) -> tuple[dict[str, torch.Tensor], list[Any]]:
+        network, steps = a_network(), iter(range(1000))
+
+        def dying(network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            if next(steps) == dies_at:
+                raise KeyboardInterrupt
+            return functional.cross_entropy(network(views), labels)
+
+        phases = [
+            a_phase(network, loss=dying, batch_norm="train"),
+            a_phase(network, name="second", epochs=3, loss=dying, patience=2),
+        ]
+        context = toy_domains.context(scratch=scratch)
+        outcome = fit(network, phases, images(toy_domains, "train"), images(toy_domains, "val"), OPTIONS, context)
+        return dict(network.state_dict()), outcome.history
+
+    undisturbed, curves = run(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", dies_at=2 * 5 + 5 + 3)  # five steps per epoch
+    resumed, resumed_curves = run(tmp_path / "b")
+    assert curves == resumed_curves
+    assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
+    assert (tmp_path / "a/live.jsonl").read_text() == (tmp_path / "b/live.jsonl").read_text()
+
+
+def test_live_curves_have_one_line_per_epoch(toy_domains: Any, tmp_path: Path) -> None:
+    """Whoever watches can read each epoch as it ends."""
+    network = a_network()
+    context = toy_domains.context(scratch=tmp_path / "scratch")
+    outcome = fit(network, [a_phase(network)], images(toy_domains, "train"), None, OPTIONS, context)
+    lines = (tmp_path / "scratch" / "live.jsonl").read_text().splitlines()
+    assert [entry.model_dump() for entry in outcome.history] == [json.loads(line) for line in lines]
+
+
+def test_the_table_of_groups_is_printed(toy_domains: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """People see what is trainable, at which rate, and what BatchNorm does."""
+    network = a_network()
+    rates = {**dict.fromkeys(network.groups, 1e-3), "stem": None}
+    fit(
+        network,
+        [a_phase(network, learning_rates=rates)],
+        images(toy_domains, "train"),
+        None,
+        OPTIONS,
+        toy_domains.context(),
+    )
+    printed = [line.split() for line in capsys.readouterr().err.splitlines()]
+    assert ["tune", "stem", "464", "frozen", "fixed"] in printed
+    assert ["tune", "head", "771", "1.0e-03", "none"] in printed
+
+
+def test_modes_follow_the_phase() -> None:
+    """Frozen blocks are in eval mode (dropout and statistics stand still), trainable ones in training mode."""
+    network = a_network()
+    rates = {**dict.fromkeys(network.groups, 1e-3), "stem": None}
+    set_modes(network, a_phase(network, learning_rates=rates, batch_norm="train"))
+    modes = {group: {module.training for module in network.modules_of(group)} for group in network.groups}
+    assert {"stem": {False}, "stage1": {True}, "stage2": {True}, "stage3": {True}, "head": {True}} == modes
+
+
+def test_schedule_rises_then_falls() -> None:
+    """Linear warm-up over the first tenth, cosine to (almost) zero after it."""
+    factors = [schedule(step, 100, warmup=0.1) for step in range(100)]
+    assert pytest.approx([0.1, 0.5, 1.0, 1.0]) == [factors[0], factors[4], factors[9], factors[10]]
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[-1] < 0.001
