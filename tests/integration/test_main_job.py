@@ -1,0 +1,137 @@
+"""The main job end to end: images in, a gated, registered, versioned bundle out, by every way there is to run it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from integration_tools import dvc, graftline, small_workspace
+
+from pipeline.core import digests
+from pipeline.graph import executor
+from pipeline.graph.table import BY_NAME
+
+
+def history_of(workspace):
+    lines = (workspace / "state/history.jsonl").read_text().splitlines()
+    return [(entry["action"], entry["version"]) for entry in map(json.loads, lines)]
+
+
+def current_of(workspace):
+    return os.readlink(workspace / "handoff/current")
+
+
+def test_a_run_ends_with_a_bundle_a_champion_and_a_report(finished):
+    """Everything that deployment and people need is there, and the bundle is what was judged."""
+    assert current_of(finished) == "v1"
+    model = finished / "handoff/current/model.onnx"
+    assert digests.of_file(model) == digests.of_file(finished / "models/model.onnx")
+    assert (finished / "handoff/current/labels.txt").read_text().split() == [str(digit) for digit in range(10)]
+    assert "<html" in (finished / "report/index.html").read_text()
+    assert history_of(finished) == [("promoted", 1)]
+
+
+def test_after_a_run_dvc_finds_nothing_to_do(finished):
+    """The flow and `dvc repro` keep the same lock."""
+    assert "Data and pipelines are up to date." in dvc("repro", workspace=finished).stdout
+    assert executor.stale(finished) == {}
+
+
+def test_dvc_shows_metrics_and_plots(finished, tmp_path):
+    """`dvc metrics show` and `dvc plots show` work as a DVC user expects."""
+    assert "accuracy" in dvc("metrics", "show", workspace=finished).stdout
+    shown = dvc("plots", "show", "--out", str(tmp_path / "plots"), workspace=finished)
+    assert shown.returncode == 0, shown.stderr
+    page = (tmp_path / "plots/index.html").read_text()
+    assert "Confusion on the test images" in page
+    assert "Reliability" in page
+
+
+def test_a_second_run_changes_nothing(copy_of):
+    """Nothing is computed, no version is made, and the line says so."""
+    done = graftline("run", "--inline", workspace=copy_of)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(unchanged)") == len(BY_NAME)
+    assert "nothing changed · champion digits v1" in done.stdout.splitlines()[-1]
+    assert history_of(copy_of) == [("promoted", 1)]
+
+
+def test_dvc_first_and_the_run_recomputes_nothing(tmp_path):
+    """After `dvc repro` alone, a run finds every stage done and goes straight to the release."""
+    workspace = small_workspace(tmp_path / "by dvc")
+    reproduced = dvc("repro", workspace=workspace)
+    assert reproduced.returncode == 0, reproduced.stderr
+    done = graftline("run", "--inline", workspace=workspace)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(unchanged)") == len(BY_NAME)
+    assert current_of(workspace) == "v1"
+
+
+def test_more_labels_make_a_second_version_and_rollback_brings_the_first_back(copy_of):
+    """v2 is compared with v1 on the same images; a rollback holds in the registry, the hand-off and the next run."""
+    second = graftline("run", "--inline", "--set", "ingest.target.labels_per_class=10", workspace=copy_of)
+    assert second.returncode == 0, second.stderr
+    assert "set ingest.target.labels_per_class: 5 → 10" in second.stdout
+    assert "backbone  " in second.stdout
+    assert any(line.startswith("backbone") and "(unchanged)" in line for line in second.stdout.splitlines())
+    assert "champion digits v2" in second.stdout.splitlines()[-1]
+    metrics = json.loads((copy_of / "reports/metrics.json").read_text())
+    compared = next(entry for entry in metrics["comparisons"] if entry["against"] == "champion")
+    assert compared["images"] == metrics["images"]
+    assert current_of(copy_of) == "v2"
+
+    back = graftline("rollback", "--reason", "rehearsal", workspace=copy_of)
+    assert back.returncode == 0, back.stderr
+    assert current_of(copy_of) == "v1"
+    again = graftline("run", "--inline", workspace=copy_of)
+    assert "nothing changed" in again.stdout.splitlines()[-1], "a rerun must not promote what was rolled back"
+    assert current_of(copy_of) == "v1"
+
+    forward = graftline("promote", "2", workspace=copy_of)
+    assert forward.returncode == 0, forward.stderr
+    assert current_of(copy_of) == "v2"
+    assert [action for action, _ in history_of(copy_of)] == ["promoted", "promoted", "rolled_back", "promoted"]
+    listed = graftline("models", workspace=copy_of).stdout
+    assert "v1" in listed
+    assert "v2" in listed
+    assert "rehearsal" in graftline("history", workspace=copy_of).stdout
+
+
+def test_a_failed_gate_holds_and_leaves_the_champion(copy_of):
+    """A hold is a result, not a failure: exit 0, or 3 with --strict; the hand-off stays as it was."""
+    held = graftline("run", "--inline", "--strict", "--set", "gate.gates.accuracy_floor.min=1", workspace=copy_of)
+    assert held.returncode == 3, held.stdout + held.stderr
+    assert "1 failed" in held.stdout.splitlines()[-1]
+    assert current_of(copy_of) == "v1"
+
+
+def test_predict_answers_from_the_handoff(finished, tmp_path):
+    """By alias, as text, CSV and JSON; an unreadable image is named and the exit code is 2."""
+    from pipeline.data.images import ImageStore
+    from pipeline.data.manifest import Manifest
+
+    manifest = Manifest.load(finished / "data/manifest/target.parquet").split("test")
+    content = next(ImageStore(finished).contents(manifest))
+    (tmp_path / "good.png").write_bytes(content)
+    (tmp_path / "bad.png").write_text("<html>")
+    as_csv = graftline("predict", "champion", str(tmp_path / "good.png"), "--csv", workspace=finished)
+    assert as_csv.returncode == 0, as_csv.stderr
+    header, row = as_csv.stdout.splitlines()
+    assert header == "image,label,confidence"
+    assert row.split(",")[1] in [str(digit) for digit in range(10)]
+    as_json = graftline("predict", "v1", str(tmp_path), "--json", workspace=finished)
+    assert as_json.returncode == 2
+    assert "bad.png" in as_json.stderr
+    answer = json.loads(as_json.stdout)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_status_says_what_is_stale_and_why(copy_of):
+    """Nothing stale after a run; after a change of the gates only the stages that depend on them."""
+    assert "all up to date" in graftline("status", workspace=copy_of).stdout
+    (copy_of / "params.yaml").write_text((copy_of / "params.yaml").read_text().replace("min: 0.2", "min: 0.3"))
+    said = graftline("status", workspace=copy_of).stdout
+    assert "gate       stale: " in said
+    assert "train      stale" not in said
+    assert "champion   digits v1" in said
