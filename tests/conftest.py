@@ -1,8 +1,11 @@
-"""Toy domains that every part of the suite may use: three classes of bright bars, made on the spot."""
+"""What every part of the suite may use: toy domains (three classes of bright bars, made on the spot), and a workspace
+that a whole run has been through.
+"""
 
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from integration_tools import graftline, small_workspace
 from PIL import Image
 
 from pipeline.core import digests
@@ -81,3 +85,18 @@ def toy_domains(tmp_path: Path, toy_manifest: Callable[..., Manifest]) -> ToyDom
         toy_manifest("target", per_class=20, brightness=150, labelled_every=2),
         LabelSpace(classes=["class0", "class1", "class2"]),
     )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace after one ``graftline run --inline``; its path holds a space. Do not change it."""
+    folder = small_workspace(tmp_path_factory.mktemp("a space") / "finished")
+    done = graftline("run", "--inline", workspace=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def copy_of(finished: Path, tmp_path: Path) -> Path:
+    """That workspace, to do with as the test likes."""
+    return Path(shutil.copytree(finished, tmp_path / "copy", symlinks=True))

@@ -6,7 +6,8 @@ Loss, over images x [B, 3, S, S] and labels y [B]:
     mean_i( −log softmax(head(backbone(x_i)))[y_i] )
 
 Helps: many labels (thousands), or a target far from what the backbone was trained on.
-Hurts: few labels: the random-looking first gradients distort features that were right (Kumar et al., 2022); use lp_ft.
+Hurts: few labels of photos: large first gradients from an untrained head distort features that were right (Kumar et
+al., 2022); use lp_ft.
 Cost: passes forward and backward over the labelled images; no features needed.
 """
 
