@@ -50,7 +50,7 @@ lock:  ## resolve pyproject.toml anew into requirements.lock: pins and hashes, n
 	@UV=$$(command -v uv || echo "$(VENV)/uv/bin/uv"); "$$UV" pip compile --quiet --universal --generate-hashes --no-header \
 	  --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
 
-servers: setup  ## an MLflow server, a Prefect server and a worker on this machine; Ctrl-C ends them
+servers: setup  ## start an MLflow server, a Prefect server and a worker on this machine; returns when they answer
 	@$(BIN)/python -m infra.servers start
 
 servers-stop: setup  ## stop them

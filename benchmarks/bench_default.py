@@ -1,7 +1,8 @@
 """Claim: on the embedded default, transfer from rendered digits beats training from scratch on the same labels.
 
 Five seeds; a seed changes the rendered images, which target images are labelled, and every initial weight. The test
-part (half of the target's images) is used for the final score only. Prints a table; ``--write`` puts it into the docs.
+part (half of the target's images) is used for the final score only. The defaults were settled while looking at seeds
+0 to 4; the table is taken on others. Prints it; ``--write`` puts it into the docs.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from _bench import (
     temporary_workspace,
 )
 
-SEEDS = range(5)
-STRATEGIES = ("lp_ft", "probe", "partial", "full", "scratch")
+SEEDS = range(10, 15)
+STRATEGIES = ("full", "lp_ft", "partial", "probe", "scratch")
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
                 accuracy[name].append(100 * report_of(folder, "metrics").accuracy)
                 seconds[name].append(sum(took.values()))
             print(f"seed {seed}  {name:<8} {accuracy[name][-1]:.1f} %  {seconds[name][-1]:.0f} s", flush=True)
-    margins = [a - b for a, b in zip(accuracy["lp_ft"], accuracy["scratch"], strict=True)]
+    margins = [a - b for a, b in zip(accuracy["full"], accuracy["scratch"], strict=True)]
     rows = [
         [name, mean_and_spread(accuracy[name]), f"{min(accuracy[name]):.1f}", f"{statistics.mean(seconds[name]):.0f}"]
         for name in STRATEGIES
@@ -43,7 +44,7 @@ def main() -> None:
         [
             table(["strategy", "test accuracy, %", "worst seed", "seconds, ingest to evaluate"], rows),
             "",
-            f"`lp_ft` is ahead of `scratch` by {mean_and_spread(margins)} points, on the worst seed by "
+            f"`full`, the default, is ahead of `scratch` by {mean_and_spread(margins)} points, on the worst seed by "
             f"{min(margins):.1f}. {len(SEEDS)} seeds, mean ± sd; {provenance()}.",
         ]
     )

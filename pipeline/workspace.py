@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,7 +128,8 @@ def _write_files(folder: Path, preset: str, places: dict[str, Path]) -> None:
     with files.replacing(folder / params.FILE) as fresh:
         params.dump(document, fresh)
     files.write_text(folder / SCHEMA_FILE, json.dumps(params.json_schema(), indent=2) + "\n")
-    shutil.copyfile(TEMPLATES / "prefect.yaml", folder / "prefect.yaml")
+    prefect = (TEMPLATES / "prefect.yaml").read_text(encoding="utf-8")
+    files.write_text(folder / "prefect.yaml", prefect.replace("digits", document["model"]))
     _append(folder / ".gitignore", TEMPLATES / "gitignore")
     _append(folder / ".dvcignore", TEMPLATES / "dvcignore")
     ensure_pins(folder)

@@ -202,7 +202,7 @@ def costs(workspace: Path) -> list[Cost]:
 
 def _dvc_repro(workspace: Path, name: str, emit: Callable[[str], None]) -> None:
     for _ in range(BUSY_TRIES):
-        code, tail = _spawn(workspace, [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", name], emit)
+        code, tail = _spawn(workspace, [sys.executable, "-m", "dvc", "repro", "--single-item", name], emit)
         if code == 0:
             return
         if DVC_BUSY not in tail:
@@ -212,7 +212,8 @@ def _dvc_repro(workspace: Path, name: str, emit: Callable[[str], None]) -> None:
 
 
 def _spawn(workspace: Path, command: list[str], emit: Callable[[str], None]) -> tuple[int, str]:
-    """Run ``command``; pass on its standard output line by line; return its exit code and the end of its errors."""
+    """Run ``command``; pass on what our stages say (they indent it, DVC does not); return its exit code and the end of
+    its errors."""
     process = subprocess.Popen(
         command, cwd=workspace, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -222,7 +223,8 @@ def _spawn(workspace: Path, command: list[str], emit: Callable[[str], None]) -> 
     reader = threading.Thread(target=lambda: complaints.extend(process.stderr))  # type: ignore[arg-type]
     reader.start()
     for line in process.stdout:
-        emit(line.rstrip("\n"))
+        if line.startswith("  "):
+            emit(line.rstrip("\n"))
     reader.join()
     return process.wait(), "".join(complaints[-40:])
 

@@ -58,7 +58,10 @@ def record(session: Session, run_id: str, params: Mapping[str, Any]) -> None:
 
 @asking_mlflow("close the run")
 def finish(session: Session, run_id: str, *, failed: bool = False, tags: Mapping[str, object] | None = None) -> None:
-    """Close the run, with last tags such as the outcome."""
+    """Close the run, with the page for people and last tags such as the outcome."""
+    page = session.workspace / "report"
+    if page.is_dir() and not failed:
+        session.client.log_artifacts(run_id, str(page), "report")
     tag(session, run_id, tags or {})
     session.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
@@ -166,9 +169,6 @@ def _log_files(session: Session, run_id: str, params: Mapping[str, Any]) -> None
             log.log_artifacts(run_id, str(path), f"reports/{path.name}")
         elif path.is_file():
             log.log_artifact(run_id, str(path), "reports")
-    page = session.workspace / "report"
-    if page.is_dir():
-        log.log_artifacts(run_id, str(page), "report")
     texts = {"params.json": json.dumps(params, indent=2, default=str)}
     lock = session.workspace / "dvc.lock"
     if lock.is_file():

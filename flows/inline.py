@@ -1,0 +1,48 @@
+"""``graftline run --inline``: the sequence as plain calls, with no Prefect at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flows import sequence
+from flows.sequence import Runner
+from flows.steps import Step, attempt
+from flows.undoing import reason_of, undo
+from pipeline.graph import executor
+from pipeline.graph.executor import Ran
+from pipeline.release.decide import Outcome
+
+
+def run(workspace: Path, *, emit: Callable[[str], None] = print) -> Outcome:
+    """Retrain in this process; ``emit`` gets one line per stage and the closing line. Raises what
+    :func:`flows.sequence.retrain` raises."""
+    return sequence.retrain(Calls(workspace, emit))
+
+
+class Calls(Runner):
+    """Every part a plain call; the transaction is a stack of what is to be undone."""
+
+    def __init__(self, workspace: Path, emit: Callable[[str], None]) -> None:
+        super().__init__(workspace, emit)
+        self._done: list[tuple[Step, Any]] = []
+
+    def stage(self, name: str) -> Ran:
+        return executor.reproduce(self.workspace, name, emit=self.say)
+
+    def step(self, step: Step, *arguments: Any) -> Any:
+        result = attempt(step, self.workspace, self.settings, *arguments, say=self.say)
+        self._done.append((step, result))
+        return result
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._done.clear()
+        try:
+            yield
+        except BaseException as error:
+            for step, result in reversed(self._done):
+                undo(self, step, result, reason_of(error))
+            raise

@@ -1,0 +1,166 @@
+"""A retraining from start to end, told once. How its parts are run (plain calls, Prefect tasks) is the runner's affair,
+so that ``graftline run``, ``graftline run --inline`` and a deployment cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flows.live import curves
+from flows.steps import (
+    ANNOUNCE,
+    CONCLUDE,
+    FINISH_RUN,
+    HOLD,
+    OPEN_RUN,
+    PIN_CHAMPION,
+    PIN_DATA_PROFILE,
+    PROMOTE,
+    PUBLISH,
+    RECORD_RUN,
+    REGISTER,
+    REPORT,
+    SETTLED,
+    SMOKE_TEST,
+    Step,
+)
+from pipeline import params
+from pipeline.core.errors import ServiceError
+from pipeline.core.lock import workspace_lock
+from pipeline.graph import executor
+from pipeline.graph.executor import Ran
+from pipeline.graph.table import STAGES
+from pipeline.params import Settings
+from pipeline.release import decide
+from pipeline.release.decide import Outcome
+from pipeline.reporting import report
+
+
+class Runner(abc.ABC):
+    """Runs the parts of the sequence in one workspace, and says what happens."""
+
+    def __init__(self, workspace: Path, emit: Callable[[str], None]) -> None:
+        self.workspace = workspace.resolve()
+        self.emit = emit
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Read when the workspace is ours, then the same for the whole run."""
+        return params.load(self.workspace)
+
+    def say(self, line: str) -> None:
+        """One line for people."""
+        self.emit(line)
+
+    @abc.abstractmethod
+    def stage(self, name: str) -> Ran:
+        """Bring a stage up to date."""
+
+    @abc.abstractmethod
+    def step(self, step: Step, *arguments: Any) -> Any:
+        """Do a step, with the workspace and the settings before its arguments."""
+
+    @abc.abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """If anything in the block fails, undo the steps that were done in it, last first."""
+
+
+def retrain(run: Runner) -> Outcome:
+    """Bring every stage up to date, decide on the result, tell people. A failed gate is a hold, not a failure.
+
+    Raises:
+        InputError: the user's input is not usable; the stage that found out is named before.
+        BusyError: another run holds the workspace.
+        StageError, ServiceError: something broke. Nothing is promoted then, and the next run goes on from here.
+    """
+    with workspace_lock(run.workspace, emit=run.say):
+        record = _Record(run)
+        outcome = None
+        try:
+            _bring_up_to_date(run, record)
+            outcome = run.step(SETTLED) or _decide(run, record)
+            _report(run, outcome, fresh=record.id is not None)
+        finally:
+            record.finish(outcome)
+    _announce(run, outcome)
+    run.say(outcome.line)
+    return outcome
+
+
+def _bring_up_to_date(run: Runner, record: _Record) -> None:
+    for stage in STAGES:
+        if stage.name == "ingest" and _is_stale(run, "ingest"):
+            run.step(PIN_DATA_PROFILE)
+        if stage.name == "evaluate":
+            run.step(PIN_CHAMPION)
+        with _watched(run, record) if stage.name == "train" else nullcontext():
+            _say_ran(run, run.stage(stage.name))
+
+
+def _is_stale(run: Runner, stage: str) -> bool:
+    return bool(executor.stale(run.workspace, [stage]))
+
+
+def _watched(run: Runner, record: _Record) -> AbstractContextManager[None]:
+    """Training's curves go to MLflow while it trains; without training there is no run to open for them."""
+    return curves(run.workspace, run.settings, record.open()) if _is_stale(run, "train") else nullcontext()
+
+
+def _say_ran(run: Runner, ran: Ran) -> None:
+    took = f"{ran.seconds:.1f} s" if ran.fresh else "unchanged"
+    run.say(f"{ran.stage:<9} {ran.line}  ({took})")
+
+
+def _decide(run: Runner, record: _Record) -> Outcome:
+    """Register what the stages made, and promote it if the verdict passed: the whole of that, or nothing."""
+    run.step(RECORD_RUN, record.open())
+    with run.transaction():
+        version = run.step(REGISTER, record.id)
+        if not decide.judged(run.workspace).verdict.passed:
+            return run.step(HOLD, version)
+        run.step(SMOKE_TEST, version)
+        promotion = run.step(PROMOTE, version)
+        run.step(PUBLISH, version)
+        return run.step(CONCLUDE, promotion)
+
+
+def _report(run: Runner, outcome: Outcome, *, fresh: bool) -> None:
+    """The page says how it ended. Where nothing changed, the page of the run that decided stays."""
+    if fresh or not (run.workspace / report.PATH).is_file():
+        run.step(REPORT, outcome.kind)
+
+
+def _announce(run: Runner, outcome: Outcome) -> None:
+    if outcome.kind == "unchanged":
+        return
+    try:
+        run.step(ANNOUNCE, outcome)
+    except ServiceError as error:
+        run.say(f"Nobody was told: {error}")  # the decision stands
+
+
+class _Record:
+    """The MLflow run of this flow run: opened when there is something to record, closed with the outcome."""
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self.id: str | None = None
+
+    def open(self) -> str:
+        if self.id is None:
+            self.id = self._run.step(OPEN_RUN)
+        return self.id
+
+    def finish(self, outcome: Outcome | None) -> None:
+        """Also when the flow failed; what happened there must not be hidden by a tracking server's trouble."""
+        if self.id is None:
+            return
+        try:
+            self._run.step(FINISH_RUN, self.id, outcome)
+        except ServiceError as error:
+            self._run.say(f"The MLflow run {self.id} was left open: {error}")

@@ -1,0 +1,108 @@
+"""One Prefect task per row: of the stage graph, and of the table of steps.
+
+Prefect's cache is off everywhere: DVC alone decides whether a stage must run, and its ``INPUTS`` policy would hash the
+text of a path, not the file. Retries are in :func:`flows.steps.attempt`, where the reason is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, get_run_logger
+from prefect.cache_policies import NO_CACHE
+from prefect.transactions import Transaction, transaction
+
+from flows import artifacts
+from flows.sequence import Runner
+from flows.steps import STEPS, Step, attempt
+from flows.undoing import reason_of, undo
+from pipeline.graph import executor
+from pipeline.graph.executor import Ran
+from pipeline.graph.table import STAGES
+
+
+def _task(name: str, summary: str, kind: str, work: Callable[..., Any]) -> Task[..., Any]:
+    return Task(
+        work,
+        name=name,
+        task_run_name=name,
+        description=summary,
+        tags=[kind],
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=0,
+    )
+
+
+def _stage(run: Runner, name: str) -> Ran:
+    ran = executor.reproduce(run.workspace, name, emit=run.say)
+    artifacts.after(name, run.workspace, run.settings)
+    return ran
+
+
+def _step(run: Tasks, step: Step, done: list[Any], *arguments: Any) -> Any:
+    try:
+        result = attempt(step, run.workspace, run.settings, *arguments, say=run.say)
+    except BaseException as error:
+        run.reason = reason_of(error)  # Prefect undoes the steps before this one on the way out, and tells them nothing
+        raise
+    done.append(result)
+    artifacts.after(step.name, run.workspace, run.settings)
+    return result
+
+
+STAGE_TASKS = {stage.name: _task(stage.name, stage.summary, "stage", _stage) for stage in STAGES}
+STEP_TASKS = {step.name: _task(step.name, step.summary, "step", _step) for step in STEPS}
+
+
+def _unheard(line: str) -> None:
+    """Where no terminal listens, as in a worker, the lines are in the run's log."""
+
+
+_LISTENER: ContextVar[Callable[[str], None]] = ContextVar("listener", default=_unheard)
+
+
+@contextlib.contextmanager
+def heard_by(emit: Callable[[str], None]) -> Iterator[None]:
+    """Inside the block ``emit`` gets every line, besides the log. Not a parameter of the flow, because those travel to
+    the server; not in the flow's module, because Prefect pickles what a served flow refers to there."""
+    token = _LISTENER.set(emit)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+class Tasks(Runner):
+    """Every part a Prefect task; only for use inside a flow."""
+
+    def __init__(self, workspace: Path) -> None:
+        super().__init__(workspace, _LISTENER.get())
+        self.reason = "the run was stopped"
+
+    def say(self, line: str) -> None:
+        get_run_logger().info(line)
+        super().say(line)
+
+    def stage(self, name: str) -> Ran:
+        ran: Ran = STAGE_TASKS[name](self, name)  # type: ignore[assignment]  # Prefect's overloads: it is no coroutine
+        return ran
+
+    def step(self, step: Step, *arguments: Any) -> Any:
+        done: list[Any] = []
+        task = STEP_TASKS[step.name].with_options()  # a copy: what is to be undone belongs to this call
+        if step.undo:
+            task.on_rollback(partial(self._undo, step, done))
+        return task(self, step, done, *arguments)
+
+    def _undo(self, step: Step, done: list[Any], _: Transaction) -> None:
+        undo(self, step, done[0], self.reason)
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return transaction()

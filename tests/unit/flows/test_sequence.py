@@ -1,0 +1,157 @@
+"""The order of a retraining, whoever runs it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from flows import sequence
+from flows.sequence import Runner
+from pipeline.core.errors import DataError, ServiceError
+from pipeline.graph.executor import Ran
+from pipeline.graph.table import STAGES
+
+STAGE_NAMES = [stage.name for stage in STAGES]
+UNTIL_EVALUATE = STAGE_NAMES[: STAGE_NAMES.index("evaluate")]
+FROM_EVALUATE = STAGE_NAMES[STAGE_NAMES.index("evaluate") :]
+RELEASE = ["record_run", "(", "register", "smoke_test", "promote", "publish", "conclude", ")"]
+
+
+class Notes(Runner):
+    """Does nothing but take notes; ``results`` are what the steps return, or raise."""
+
+    def __init__(self, workspace, results):
+        super().__init__(workspace, self._hear)
+        self.results, self.done, self.lines = results, [], []
+        self.__dict__["settings"] = object()
+
+    def _hear(self, line):
+        self.lines.append(line)
+
+    def stage(self, name):
+        self.done.append(name)
+        self._raise(name)
+        return Ran(name, fresh=True, line="7 images", seconds=1.25)
+
+    def step(self, step, *arguments):
+        self.done.append(step.name)
+        self._raise(step.name)
+        return self.results.get(step.name)
+
+    def _raise(self, name):
+        if isinstance(self.results.get(name), Exception):
+            raise self.results[name]
+
+    @contextmanager
+    def transaction(self):
+        self.done.append("(")
+        yield
+        self.done.append(")")
+
+
+def outcome(kind):
+    return SimpleNamespace(kind=kind, line=f"Gates: … · {kind}")
+
+
+@pytest.fixture
+def make_notes(tmp_path, monkeypatch):
+    """Notes of a workspace in which ``stale`` stages are stale and the verdict is ``passed``."""
+
+    def make(*, stale=(), passed=True, **results):
+        monkeypatch.setattr(
+            sequence.executor, "stale", lambda workspace, names: {n: ["x"] for n in names if n in stale}
+        )
+        monkeypatch.setattr(
+            sequence.decide, "judged", lambda workspace: SimpleNamespace(verdict=SimpleNamespace(passed=passed))
+        )
+        monkeypatch.setattr(sequence, "curves", lambda *arguments: nullcontext())
+        return Notes(
+            tmp_path,
+            {"open_run": "run-1", "conclude": outcome("promoted"), "hold": outcome("held"), "register": 3} | results,
+        )
+
+    return make
+
+
+def test_a_passing_verdict_is_released_inside_one_transaction(make_notes):
+    """register, smoke test, promote, publish and conclude stand or fall together; announcing comes after."""
+    run = make_notes(stale=["ingest", "train"])
+    ended = sequence.retrain(run)
+    expected = ["pin_data_profile", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"]
+    expected.insert(expected.index("train"), "open_run")
+    assert [*expected, *RELEASE, "report", "finish_run", "announce"] == run.done
+    assert "promoted" == ended.kind
+
+
+def test_a_failing_verdict_is_a_hold_and_not_a_failure(make_notes):
+    """The challenger is registered and kept; nothing is promoted or published."""
+    run = make_notes(passed=False)
+    assert "held" == sequence.retrain(run).kind
+    assert ["(", "register", "hold", ")"] == run.done[run.done.index("(") : run.done.index(")") + 1]
+    assert not {"promote", "publish", "conclude"} & set(run.done)
+
+
+def test_what_was_decided_before_is_not_decided_again(make_notes):
+    """No MLflow run is opened, nobody is told, and the report of the deciding run stays."""
+    run = make_notes(settled=outcome("unchanged"))
+    page = run.workspace / "report/index.html"
+    page.parent.mkdir()
+    page.write_text("as it was")
+    assert "unchanged" == sequence.retrain(run).kind
+    assert [*UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"] == run.done
+
+
+def test_a_missing_report_is_written_even_where_nothing_changed(make_notes):
+    """After ``dvc repro`` there is none."""
+    run = make_notes(settled=outcome("unchanged"))
+    sequence.retrain(run)
+    assert "report" == run.done[-1]
+
+
+def test_the_data_profile_moves_only_before_a_stale_ingest(make_notes):
+    """Moving it at another time would make validate stale."""
+    run = make_notes()
+    sequence.retrain(run)
+    assert "pin_data_profile" not in run.done
+
+
+def test_each_stage_says_one_line_and_the_outcome_is_the_last(make_notes):
+    """Counts and units from the stage, seconds from the executor."""
+    run = make_notes()
+    sequence.retrain(run)
+    assert [f"{name:<9} 7 images  (1.2 s)" for name in STAGE_NAMES] == run.lines[: len(STAGE_NAMES)]
+    assert "Gates: … · promoted" == run.lines[-1]
+
+
+def test_an_input_error_reaches_the_caller_as_it_is(make_notes):
+    """The command line makes exit code 2 of it."""
+    error = DataError(expected="images", found="none", where="ingest.target", remedy="Add some.")
+    with pytest.raises(DataError) as raised:
+        sequence.retrain(make_notes(validate=error))
+    assert error is raised.value
+
+
+def test_a_failed_run_is_closed_as_failed_in_mlflow(make_notes):
+    """``finish_run`` is called, with no outcome, and the first error is the one that is seen."""
+    run = make_notes(stale=["train"], train=DataError(expected="a", found="b", where="c", remedy="d"))
+    with pytest.raises(DataError):
+        sequence.retrain(run)
+    assert "finish_run" == run.done[-1]
+
+
+def test_trouble_with_closing_the_mlflow_run_does_not_hide_the_error(make_notes):
+    """A tracking server that went away is mentioned, not raised."""
+    error = DataError(expected="a", found="b", where="c", remedy="d")
+    run = make_notes(stale=["train"], train=error, finish_run=ServiceError("no answer"))
+    with pytest.raises(DataError):
+        sequence.retrain(run)
+    assert "The MLflow run run-1 was left open: no answer" == run.lines[-1]
+
+
+def test_a_webhook_that_does_not_answer_does_not_undo_the_promotion(make_notes):
+    """It is said, and the outcome stands."""
+    run = make_notes(announce=ServiceError("The webhook (notify.webhook) did not answer."))
+    assert "promoted" == sequence.retrain(run).kind
+    assert "Nobody was told: The webhook (notify.webhook) did not answer." == run.lines[-2]
