@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from pipeline import params
 from pipeline.core.errors import GraftlineError
 from pipeline.graph import dvcfile
-from pipeline.params import Settings
+from pipeline.params import Settings, no_workspace
 
 NEEDED_FREE_GB = 2.0
 PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "mlflow", "prefect", "dvc", "great-expectations")
@@ -34,6 +34,8 @@ class Finding(NamedTuple):
 
 def examine(workspace: Path) -> list[Finding]:
     """All checks, in an order in which the first broken one explains the rest."""
+    if not workspace.is_dir():
+        raise no_workspace(workspace)
     findings = [*_machine(workspace)]
     try:
         settings = params.load(workspace)
@@ -103,7 +105,7 @@ def _weights(workspace: Path, settings: Settings) -> Iterator[Finding]:
     file = getattr(settings.backbone.weights, "file", None)
     if file is None:
         yield Finding("fine", f"backbone: {settings.backbone.name}, weights: {settings.backbone.weights}")
-    elif (workspace / file).is_file():
+    elif (workspace / file.expanduser()).is_file():
         yield Finding("fine", f"backbone: {settings.backbone.name} from {file}")
     else:
         yield Finding("broken", f"backbone.weights.file {file} does not exist", "Mend the path, or `dvc pull`.")
@@ -124,7 +126,7 @@ def _prefect(workspace: Path, settings: Settings) -> Iterator[Finding]:
     url = os.environ.get("PREFECT_API_URL")
     if url is None:
         yield Finding(
-            "note", "no PREFECT_API_URL: each run starts a server of its own (8-20 s); `make servers` keeps one"
+            "note", "no PREFECT_API_URL: each run starts a server of its own (seconds); `make servers` keeps one"
         )
         return
     import httpx

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.core import plugins
 from pipeline.core.errors import ParamsError, WorkspaceError
 from pipeline.core.files import replacing
-from pipeline.core.params import Params
+from pipeline.core.params import ChosenByName, Params
 from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.stages import backbone as backbone_stage
 from pipeline.stages import evaluate as evaluate_stage
@@ -33,7 +36,11 @@ SECRET_KEYS = ("notify.webhook", "tracking.uri")
 class Runtime(Params):
     """How to compute, never what: nothing here is in a stage's key."""
 
-    device: str = Field("auto", description="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$",
+        description="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps",
+    )
     workers: int = Field(0, ge=0, description="threads that decode images; 0 = one per core")
 
 
@@ -94,11 +101,20 @@ def assign(workspace: Path, assignments: list[str]) -> list[str]:
     path = workspace / FILE
     document = read(path)
     changes = [change for text in assignments if (change := _assign(document, text))]
-    parse(document, where="--set")
+    parse(document, where="--set" if assignments and _is_valid(path) else str(path))
     if changes:
         with replacing(path) as fresh:
             dump(document, fresh)
     return changes
+
+
+def _is_valid(path: Path) -> bool:
+    """Whether the file is right as it stands, so that a fault can only come from ``--set``."""
+    try:
+        load(path.parent)
+    except ParamsError:
+        return False
+    return True
 
 
 def json_schema() -> dict[str, Any]:
@@ -119,30 +135,46 @@ def dump(document: dict[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A YAML file as it stands, unchecked.
+    """A YAML file as it stands: a mapping, its keys and values unchecked.
 
     Raises:
         WorkspaceError: there is none.
-        ParamsError: it is not YAML.
+        ParamsError: it is not YAML, or not a mapping.
     """
     if not path.is_file():
-        raise WorkspaceError(
-            expected=f"a Graftline workspace with {FILE}",
-            found=f"no {FILE} in {path.parent}",
-            where="the current folder, or -C",
-            remedy=f"Make one with: graftline init {path.parent}",
-        )
+        raise no_workspace(path.parent)
     try:
         document = _yaml().load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise ParamsError(
-            expected="valid YAML",
-            found=f"{error.problem} in line {mark.line + 1 if mark else '?'}",
-            where=str(path),
-            remedy="Mend that line (a missing space after ':' or an unclosed quote or bracket is usual).",
-        ) from None
+    except UnicodeDecodeError as error:
+        raise _no_yaml(f"bytes that are not UTF-8 ({error.reason})", path, "Save the file as UTF-8.") from None
+    except YAMLError as error:
+        advice = "Mend that line (a missing space after ':' or an unclosed quote or bracket is usual)."
+        raise _no_yaml(_yaml_problem(error), path, advice) from None
+    if document is not None and not isinstance(document, dict):
+        raise _no_yaml(f"{document!r}", path, "Write sections, such as `train:`, with `key: value` lines below them.")
     return {} if document is None else document
+
+
+def no_workspace(folder: Path) -> WorkspaceError:
+    """What to say of a folder without ``params.yaml``, or of none."""
+    return WorkspaceError(
+        expected=f"a Graftline workspace with {FILE}",
+        found=f"no {FILE} in {folder}" if folder.is_dir() else f"no such folder: {folder}",
+        where="the current folder, or -C",
+        remedy=f"Correct the path, or make one with: graftline init {shlex.quote(str(folder))}",
+    )
+
+
+def _no_yaml(found: str, path: Path, remedy: str) -> ParamsError:
+    return ParamsError(expected="a YAML mapping", found=found, where=str(path), remedy=remedy)
+
+
+def _yaml_problem(error: YAMLError) -> str:
+    """What is wrong in a clause, with the line where the parser knows it."""
+    if not isinstance(error, MarkedYAMLError) or error.problem is None:
+        return str(error).splitlines()[0]
+    line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+    return error.problem.removeprefix("found ") + line
 
 
 def _assign(document: dict[str, Any], text: str) -> str | None:
@@ -160,12 +192,24 @@ def _assign(document: dict[str, Any], text: str) -> str | None:
         if not isinstance(section.get(parent), dict):
             section[parent] = {}
         section = section[parent]
-    parsed = YAML(typ="safe").load(value) if value else None
+    parsed = _parsed(key, value)
     old = section.get(last)
-    if last == "name" and old is not None and old != parsed:
+    if last == "name" and old is not None and old != parsed and _plugin_package(parents):
         section.clear()  # another plug-in: the old one's values do not apply to it
     section[last] = parsed
     return None if old == parsed else f"{key}: {_plain(old)} → {_plain(parsed)}"
+
+
+def _parsed(key: str, value: str) -> Any:
+    try:
+        return YAML(typ="safe").load(value) if value else None
+    except YAMLError as error:
+        raise ParamsError(
+            expected="a YAML value after the '='",
+            found=f"something else after '{key}=' ({_yaml_problem(error)})",  # unshown: it may hold a secret
+            where="--set",
+            remedy="Close every bracket and quote; quote a text with special characters: --set 'key=\"a: b\"'.",
+        ) from None
 
 
 def _plain(value: Any) -> str:
@@ -174,11 +218,17 @@ def _plain(value: Any) -> str:
 
 def _explained(error: ValidationError, raw: dict[str, Any], where: str) -> ParamsError:
     """The first problem as one message; how many more there are is said too."""
-    first, *others = error.errors(include_url=False)
+    problems = error.errors(include_url=False)
+    # A mistyped key is often a missing one too; the typo is what there is to mend.
+    first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     more = f" ({len(others)} more problem{'s' * (len(others) > 1)} after this one.)" if others else ""
+    cause = first.get("ctx", {}).get("error")
     if first["type"] == "extra_forbidden":
-        return _unknown_key(first["loc"], where, more)
+        return _unknown_key(first["loc"], raw, where, more)
+    if isinstance(cause, plugins.UnknownNameError):
+        expected, found = f"one of: {', '.join(cause.known)}", f"'{cause.name}'"
+        return ParamsError(expected=expected, found=found, where=f"{key} in {where}", remedy=cause.advice + more)
     return ParamsError(
         expected=_expectation(first),
         found="nothing" if first["type"] == "missing" else _shown(key, first["input"]),
@@ -189,17 +239,26 @@ def _explained(error: ValidationError, raw: dict[str, Any], where: str) -> Param
 
 def _shown(key: str, value: Any) -> str:
     """What was found, unless it is a secret."""
-    return "another value (not shown: it may hold a secret)" if key in SECRET_KEYS else repr(value)
+    if key in SECRET_KEYS:
+        return "another value (not shown: it may hold a secret)"
+    return "null" if value is None else repr(value)
 
 
 def _expectation(problem: Any) -> str:
+    """Pydantic's message, as a clause that fits after "expected"; a few of them in our words."""
+    ours = {
+        "missing": "a value for it",
+        "model_type": "a mapping of `key: value` lines",
+        "dict_type": "a mapping of `key: value` lines",
+        "string_pattern_mismatch": f"a text that matches {problem.get('ctx', {}).get('pattern')}",
+    }
     text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
-    return "a value for it" if problem["type"] == "missing" else text
+    return ours.get(problem["type"], text)
 
 
-def _unknown_key(location: tuple[int | str, ...], where: str, more: str) -> ParamsError:
+def _unknown_key(location: tuple[int | str, ...], raw: dict[str, Any], where: str, more: str) -> ParamsError:
     *parents, last = location
-    known = _known_keys(parents)
+    known = _known_keys(parents, raw)
     nearest = difflib.get_close_matches(str(last), known, n=1)
     advice = f"Did you mean '{nearest[0]}'?" if nearest else "Remove it."
     there = ".".join(str(part) for part in parents) or "the top level"
@@ -211,12 +270,31 @@ def _unknown_key(location: tuple[int | str, ...], where: str, more: str) -> Para
     )
 
 
-def _known_keys(parents: list[int | str]) -> list[str]:
-    """The keys at a place in the settings; nothing inside a plug-in, whose class depends on its name."""
+def _known_keys(parents: list[int | str], raw: dict[str, Any]) -> list[str]:
+    """The keys at a place in the settings; inside a plug-in, those of the one that ``raw`` names there."""
     model: Any = Settings
+    package = _plugin_package(parents)
+    if package:
+        for parent in parents:
+            raw = raw[str(parent)]
+        model = plugins.load(package, raw["name"]).Params
+        return sorted(model.model_fields)
     for parent in parents:
-        field = model.model_fields.get("validate_" if parent == "validate" else str(parent))
-        model = field.annotation if field else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-    return sorted("validate" if name == "validate_" else name for name in model.model_fields)
+        model = getattr(_field(model, parent), "annotation", None)
+    return sorted("validate" if name == "validate_" else name for name in getattr(model, "model_fields", ()))
+
+
+def _plugin_package(parents: Sequence[int | str]) -> str | None:
+    """The package whose plug-in is chosen at this place by its ``name``; None elsewhere."""
+    model: Any = Settings
+    field: Any = None
+    for parent in parents:
+        field = _field(model, parent)
+        model = getattr(field, "annotation", None)
+    inner = [getattr(option, "__metadata__", ()) for option in get_args(model)]  # of `chosen_by_name(…) | None`
+    marks = [*getattr(field, "metadata", ()), *(mark for marks in inner for mark in marks)]
+    return next((mark.package for mark in marks if isinstance(mark, ChosenByName)), None)
+
+
+def _field(model: Any, name: int | str) -> Any:
+    return getattr(model, "model_fields", {}).get("validate_" if name == "validate" else str(name))

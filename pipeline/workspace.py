@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ def create(
             expected=f"a preset: {', '.join(PRESETS)}", found=f"'{name}'", where="--from", remedy="Name one of them."
         )
     _refuse_existing(folder)
-    places = {domain: _checked(path, domain) for domain, path in (("target", target), ("source", source)) if path}
-    folder.mkdir(parents=True, exist_ok=True)
+    places = {
+        domain: _checked(path, domain) for domain, path in (("target", target), ("source", source)) if path is not None
+    }
+    _make(folder)
     yield from _initialise_git_and_dvc(folder)
     if version_data:
         places = {domain: _under_dvc(folder, path, domain) for domain, path in places.items()}
@@ -78,14 +81,28 @@ def _refuse_existing(folder: Path) -> None:
         )
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WorkspaceError(
+            expected="a folder that can be written to",
+            found=f"{folder}: {error.strerror or error}",
+            where="graftline init",
+            remedy="Choose another folder, or change its owner or mode.",
+        ) from error
+
+
 def _checked(path: str, domain: str) -> Path:
     from pipeline.core.errors import DataError
 
     place = Path(path).expanduser().resolve()
-    if not place.exists():
+    if not path or not place.exists():
         raise DataError(
             expected="a folder of images, or a CSV or Parquet table",
-            found=f"'{path}', which does not exist",
+            found=f"'{path}', which does not exist" if path else "an empty path",
             where=f"--{domain}",
             remedy="Check the path.",
         )
@@ -159,7 +176,10 @@ def _append(path: Path, template: Path) -> None:
 
 
 def _succeeds(command: list[str], folder: Path) -> bool:
-    return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
+    try:
+        return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _call(command: list[str], folder: Path) -> None:

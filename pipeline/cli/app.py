@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core import telemetry
-from pipeline.core.errors import GraftlineError
+from pipeline.core.errors import GraftlineError, WorkspaceError
 
 app = typer.Typer(
     name="graftline",
@@ -48,12 +48,24 @@ def main() -> None:
     except GraftlineError as error:
         sys.stderr.write(f"graftline: {error}\n")
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        sys.stderr.write(f"graftline: {_forbidden(error)}\n")
+        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: not an error
         sys.exit(0)
     except Exception:  # noqa: BLE001 - the last resort, and it tells
         sys.stderr.write(f"graftline: this is our fault, not yours. {_kept_traceback()}\n")
         sys.exit(1)
+
+
+def _forbidden(error: PermissionError) -> WorkspaceError:
+    return WorkspaceError(
+        expected="to be allowed to read and write the workspace and the data",
+        found=f"'{error.strerror}'",
+        where=str(error.filename),
+        remedy="Change its owner or mode, or work on a copy of your own.",
+    )
 
 
 def _kept_traceback() -> str:

@@ -78,7 +78,15 @@ def _files(images: list[Path]) -> list[Path]:
                 where="graftline predict",
                 remedy="Check the path.",
             )
-        found += sorted(file for file in path.rglob("*") if is_image_name(file.name)) if path.is_dir() else [path]
+        inside = sorted(file for file in path.rglob("*") if is_image_name(file.name)) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(
+                expected="an image or a folder of images",
+                found=f"no image in {path}",
+                where="graftline predict",
+                remedy="Name another folder; images are known by their suffix (.jpg, .png, …).",
+            )
+        found += inside
     return found
 
 

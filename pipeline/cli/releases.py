@@ -47,8 +47,10 @@ def rollback(
 @app.command()
 def history(workspace: Workspace = CURRENT) -> None:
     """Who was champion when, and why: every promotion, hold and rollback, oldest first."""
+    from pipeline import params
     from pipeline.release.history import History
 
+    params.load(workspace)  # no champion yet is one thing, no workspace another
     lines = History(workspace).lines()
     for line in lines or ["No champion yet: graftline run makes the first one."]:
         say(line)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,8 +39,29 @@ def run(
     if dvcfile.write(workspace, params.load(workspace)):
         say("dvc.yaml brought in step with params.yaml and the installed code")
     outcome = _runner(inline)(workspace, emit=say)
+    for line in _where(workspace, outcome):
+        say(line)
     if strict and outcome.kind == "held":
         raise typer.Exit(HELD_STRICT)
+
+
+def _where(workspace: Path, outcome: Outcome) -> list[str]:
+    """Where things are, and what to type next."""
+    from pipeline.catalog import CATALOG
+    from pipeline.reporting.report import PATH
+
+    handoff = workspace / outcome.handoff if outcome.handoff else None
+    command = "graftline" if shutil.which("graftline") else os.path.relpath(sys.argv[0])
+    option = "" if workspace == Path.cwd() else f" -C {shlex.quote(os.path.relpath(workspace))}"
+    try_it = f"{command} predict {'champion' if outcome.champion else 'challenger'} IMAGES…{option}"
+    return [
+        "",
+        f"  model   {os.path.relpath((handoff or workspace / 'bundle') / Path(CATALOG['model'].path).name)}",
+        f"  bundle  {os.path.relpath(handoff or workspace / 'bundle')}",
+        f"  report  {os.path.relpath(workspace / PATH)}",
+        f"  next    {try_it}",
+        f"          {command} history{option}   {command} status{option}   {command} --help",
+    ]
 
 
 def _runner(inline: bool) -> Callable[..., Outcome]:

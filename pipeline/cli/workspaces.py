@@ -87,4 +87,4 @@ def strategies() -> None:
 
     for name in plugins.names(STRATEGIES):
         module = plugins.load(STRATEGIES, name)
-        say(f"{name:<16}  {module.SUMMARY}  (needs {module.NEEDS})")
+        say(f"{name:<16}  {module.SUMMARY} (needs {', '.join(module.NEEDS)})")

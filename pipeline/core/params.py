@@ -22,7 +22,7 @@ class PluginParams(Params):
     name: str
 
 
-class _ChosenByName:
+class ChosenByName:
     """Validates ``{name: lp_ft, ...}`` with the ``Params`` class in ``<package>/lp_ft.py``."""
 
     def __init__(self, package: str) -> None:
@@ -38,7 +38,7 @@ class _ChosenByName:
             value = {"name": value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             known = ", ".join(plugins.names(self.package))
-            raise ValueError(f"expected a mapping with a 'name', one of: {known}")
+            raise ValueError(f"a mapping with a 'name', one of: {known}")
         return plugins.load(self.package, value["name"]).Params.model_validate(value)
 
     def __get_pydantic_json_schema__(
@@ -57,4 +57,4 @@ def chosen_by_name(package: str) -> Any:
 
     A bare string is short for a mapping with that name and every other value at its default.
     """
-    return SerializeAsAny[Annotated[PluginParams, _ChosenByName(package)]]
+    return SerializeAsAny[Annotated[PluginParams, ChosenByName(package)]]

@@ -9,6 +9,16 @@ from functools import cache
 from types import ModuleType
 
 
+class UnknownNameError(ValueError):
+    """No such plug-in; ``name`` was asked for, ``known`` are there."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name, self.known = name, known
+        nearest = difflib.get_close_matches(name, known, n=1)
+        self.advice = f"Did you mean '{nearest[0]}'?" if nearest else "Choose one of the names above."
+        super().__init__(f"unknown name '{name}'; there are: {', '.join(known)}. {self.advice}")
+
+
 @cache
 def names(package: str) -> tuple[str, ...]:
     """The plug-ins in ``package``, sorted: its public modules."""
@@ -20,11 +30,9 @@ def load(package: str, name: str) -> ModuleType:
     """The module ``package.name``.
 
     Raises:
-        ValueError: no such plug-in; the message lists what exists and the nearest name.
+        UnknownNameError: no such plug-in; the message lists what exists and the nearest name.
     """
     known = names(package)
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-        raise ValueError(f"unknown name '{name}'; there are: {', '.join(known)}.{hint}")
+        raise UnknownNameError(name, known)
     return importlib.import_module(f"{package}.{name}")

@@ -72,7 +72,7 @@ def _not_an_image(encoded: bytes) -> str:
         return f"is {kind}, not an image"
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not an image: run git lfs pull"
-    text = start[:32].decode("ascii", errors="replace")
+    text = start[:32].decode("ascii", errors="replace").splitlines()[0]
     if text.isprintable() and "\ufffd" not in text:
         return f"is text that begins '{html.unescape(text)}', not an image"
     return "is not in an image format that Pillow can read"

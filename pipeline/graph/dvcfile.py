@@ -97,7 +97,7 @@ def _data_deps(stage: Stage, settings: Settings) -> list[str]:
         return [settings.validate_.suites] if settings.validate_.suites else []
     if stage.name == "backbone":
         file = getattr(settings.backbone.weights, "file", None)
-        return [] if file is None else [str(file)]
+        return [] if file is None else [str(file.expanduser())]
     return []
 
 

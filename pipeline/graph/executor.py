@@ -20,7 +20,7 @@ from typing import NamedTuple
 from pipeline.catalog import CATALOG
 from pipeline.core import digests, errors, files
 from pipeline.core.context import Context
-from pipeline.core.errors import GraftlineError, InputError, StageError
+from pipeline.core.errors import GraftlineError, InputError, StageError, WorkspaceError
 from pipeline.core.files import Document
 from pipeline.core.progress import STREAM_VARIABLE
 from pipeline.graph import closure, dvcfile
@@ -85,6 +85,7 @@ def execute(workspace: Path, name: str) -> Cost:
 
 def _run(workspace: Path, stage: Stage, settings: Settings) -> str:
     used = stage.inputs_used(settings)
+    _check_present(workspace, stage, used)
     inputs = {name: CATALOG[name].load(workspace) if name in used else None for name in stage.inputs}
     scratch = _scratch(workspace, stage, settings)
     context = Context(
@@ -102,6 +103,19 @@ def _run(workspace: Path, stage: Stage, settings: Settings) -> str:
     for old in scratch.parent.glob(f"{stage.name}-*"):
         shutil.rmtree(old)
     return result.line
+
+
+def _check_present(workspace: Path, stage: Stage, used: Iterable[str]) -> None:
+    """An input that is not there was not made yet, or was deleted: both end with the stages before."""
+    for name in used:
+        place = CATALOG[name].path
+        if not (workspace / place).exists():
+            raise WorkspaceError(
+                expected=f"what stage '{stage.name}' reads",
+                found=f"no {place}",
+                where=str(workspace),
+                remedy=f"Run the stages before it first: graftline run, or dvc repro {stage.name}.",
+            )
 
 
 def _scratch(workspace: Path, stage: Stage, settings: Settings) -> Path:

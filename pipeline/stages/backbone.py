@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator
 
+from pipeline.core import plugins
 from pipeline.core.context import Context, Result
 from pipeline.core.device import computing, threads_for
 from pipeline.core.params import Params as Base
 from pipeline.data.preprocessing import Preprocessing
+from pipeline.models.backbones import BACKBONES
 from pipeline.models.backbones import backbone as row_of
 from pipeline.training.options import EngineOptions
 
@@ -46,6 +48,20 @@ class Mlflow(Base):
     sha256: Sha256 | None = None
 
 
+def _chosen_form(value: Any) -> Any:
+    """A mapping as the one form that its keys speak of, so that a fault in it is told as a fault of that form."""
+    if not isinstance(value, dict):
+        return value
+    forms: dict[str, type[Base]] = {"file": File, "url": Url, "mlflow": Mlflow}
+    chosen = [form for key, form in forms.items() if key in value]
+    if len(chosen) != 1:
+        raise ValueError("a weights name, or a mapping with one of the keys file, url, mlflow")
+    return chosen[0].model_validate(value)
+
+
+Weights = Annotated[Literal["pretrain", "none"] | str | File | Url | Mlflow, BeforeValidator(_chosen_form)]
+
+
 class Pretrain(EngineOptions):
     """Supervised training on the source's labelled images; used where ``weights`` is ``pretrain``."""
 
@@ -62,13 +78,20 @@ class Params(Base):
 
     name: str = "small_cnn"
     """A row of ``pipeline/models/backbones.py``."""
-    weights: Literal["pretrain", "none"] | str | File | Url | Mlflow = "pretrain"
+    weights: Weights = "pretrain"
     """``pretrain``, ``none`` (random), a torchvision weights name such as ``IMAGENET1K_V1``, or a mapping."""
     image_size_px: int | None = Field(None, ge=16)
     """Side of the square the backbone sees; null takes the size its weights were measured at."""
     fit: Literal["crop", "stretch"] | None = None
     """``crop`` cuts the centre out, ``stretch`` keeps everything; null takes the backbone's own."""
     pretrain: Pretrain = Field(default_factory=Pretrain)
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in BACKBONES:
+            raise plugins.UnknownNameError(name, tuple(BACKBONES))
+        return name
 
 
 def run(params: Params, context: Context, *, source_manifest: Manifest | None = None) -> Result:
@@ -117,7 +140,7 @@ def _locate(params: Params, context: Context) -> tuple[Path, str, Preprocessing]
     row, weights = row_of(params.name), params.weights
     cache = context.cache or context.workspace / ".graftline" / "cache"
     if isinstance(weights, File):
-        return context.workspace / weights.file, f"file {weights.file.name}", row.preprocessing
+        return context.workspace / weights.file.expanduser(), f"file {weights.file.name}", row.preprocessing
     if isinstance(weights, Url):
         path = downloads.from_url(weights.url, weights.sha256, cache, WHERE, insecure=weights.insecure)
         return path, f"downloaded {path.name}", row.preprocessing

@@ -185,7 +185,15 @@ def _settle_labels(params: Params, target: pd.DataFrame, source: pd.DataFrame) -
     answers, known = target["label"].dropna().unique(), source["label"].dropna().unique()
     check_label_map(params.label_map, known, answers)
     source["label"] = source["label"].replace(params.label_map)
-    return LabelSpace.between(answers, source["label"].dropna().unique())
+    space = LabelSpace.between(answers, source["label"].dropna().unique())
+    if len(space.classes) == 1:
+        raise DataError(
+            expected="images of at least two classes",
+            found=f"one class only, '{space.classes[0]}'",
+            where="ingest.target in params.yaml",
+            remedy="Give the folder that holds a folder per class, or a table with two labels or more.",
+        )
+    return space
 
 
 def _divided(images: pd.DataFrame, parts: np.ndarray, params: Params, seed: int) -> pd.DataFrame:

@@ -18,6 +18,10 @@ def history_of(workspace):
     return [(entry["action"], entry["version"]) for entry in map(json.loads, lines)]
 
 
+def closing_line(done):
+    return next(line for line in done.stdout.splitlines() if line.startswith("Gates: "))
+
+
 def current_of(workspace):
     return os.readlink(workspace / "handoff/current")
 
@@ -53,7 +57,7 @@ def test_a_second_run_changes_nothing(copy_of):
     done = graftline("run", "--inline", workspace=copy_of)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(unchanged)") == len(BY_NAME)
-    assert "nothing changed · champion digits v1" in done.stdout.splitlines()[-1]
+    assert "nothing changed · champion digits v1" in closing_line(done)
     assert history_of(copy_of) == [("promoted", 1)]
 
 
@@ -75,7 +79,7 @@ def test_more_labels_make_a_second_version_and_rollback_brings_the_first_back(co
     assert "set ingest.target.labels_per_class: 5 → 10" in second.stdout
     assert "backbone  " in second.stdout
     assert any(line.startswith("backbone") and "(unchanged)" in line for line in second.stdout.splitlines())
-    assert "champion digits v2" in second.stdout.splitlines()[-1]
+    assert "champion digits v2" in closing_line(second)
     metrics = json.loads((copy_of / "reports/metrics.json").read_text())
     compared = next(entry for entry in metrics["comparisons"] if entry["against"] == "champion")
     assert compared["images"] == metrics["images"]
@@ -85,7 +89,7 @@ def test_more_labels_make_a_second_version_and_rollback_brings_the_first_back(co
     assert back.returncode == 0, back.stderr
     assert current_of(copy_of) == "v1"
     again = graftline("run", "--inline", workspace=copy_of)
-    assert "nothing changed" in again.stdout.splitlines()[-1], "a rerun must not promote what was rolled back"
+    assert "nothing changed" in closing_line(again), "a rerun must not promote what was rolled back"
     assert current_of(copy_of) == "v1"
 
     forward = graftline("promote", "2", workspace=copy_of)
@@ -102,7 +106,7 @@ def test_a_failed_gate_holds_and_leaves_the_champion(copy_of):
     """A hold is a result, not a failure: exit 0, or 3 with --strict; the hand-off stays as it was."""
     held = graftline("run", "--inline", "--strict", "--set", "gate.gates.accuracy_floor.min=1", workspace=copy_of)
     assert held.returncode == 3, held.stdout + held.stderr
-    assert "1 failed" in held.stdout.splitlines()[-1]
+    assert "1 failed" in closing_line(held)
     assert current_of(copy_of) == "v1"
 
 

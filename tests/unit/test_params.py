@@ -41,7 +41,8 @@ def test_an_unknown_strategy_lists_the_strategies():
     """The message lists every strategy there is."""
     with pytest.raises(ParamsError) as caught:
         params.parse({"train": {"strategy": {"name": "lpft"}}}, where="params.yaml")
-    assert "unknown name 'lpft'; there are: " in str(caught.value)
+    assert "Expected one of: full, lp_ft, " in str(caught.value)
+    assert "found 'lpft'" in str(caught.value)
     assert "Did you mean 'lp_ft'?" in str(caught.value)
 
 

@@ -40,7 +40,7 @@ class Params(PluginParams):
 
 
 def location(params: Params) -> str | None:
-    return params.path
+    return os.path.expanduser(params.path)
 
 
 def records(params: Params, context: Context) -> Records:
@@ -60,16 +60,14 @@ def records(params: Params, context: Context) -> Records:
 
 
 def _check_folder(root: Path) -> None:
-    if not root.is_dir():
-        archive = root.is_file()
-        raise DataError(
-            expected="a folder of images",
-            found=f"a file, {root}" if archive else f"no such folder: {root}",
-            where=in_params("path"),
-            remedy="Unpack it and give the folder."
-            if archive
-            else "Correct the path; it is relative to the workspace.",
-        )
+    if root.is_dir():
+        return
+    found, remedy = f"no such folder: {root}", "Correct the path; it is relative to the workspace."
+    if root.is_file():
+        is_table = root.suffix.lower() in (".csv", ".parquet", ".pq")
+        found = f"a file, {root}"
+        remedy = "Set the source's name to `table`." if is_table else "Unpack it and give the folder."
+    raise DataError(expected="a folder of images", found=found, where=in_params("path"), remedy=remedy)
 
 
 def _listing(root: Path) -> tuple[list[PurePath], int]:

@@ -53,8 +53,8 @@ def location(params: Params) -> str | None:
     Raises:
         ValueError: they lie apart, or loose in the workspace, where every output would count as data.
     """
-    base = os.path.normpath(Path(params.path).parent)
-    root = os.path.normpath(params.root) if params.root else base
+    base = os.path.normpath(Path(params.path).expanduser().parent)
+    root = os.path.normpath(Path(params.root).expanduser()) if params.root else base
     outer = root if Path(base).is_relative_to(root) else base
     if not Path(root).is_relative_to(outer) or outer == ".":
         raise ValueError(f"put the table and its images below one folder of their own; now: {params.path} and {root}")
@@ -80,6 +80,8 @@ def _read(file: Path) -> pd.DataFrame:
     """The table with every value a string and empty cells null: ``01`` and ``NA`` are labels like any other."""
     import pandas as pd
 
+    if file.is_dir():
+        raise _unusable(file, "a folder", "Name the table in it, or set the source's name to `image_folder`.")
     if not file.is_file():
         raise _unusable(file, "no such file", "Correct the path; it is relative to the workspace.")
     try:
@@ -99,7 +101,8 @@ def _unusable(file: Path, found: str, remedy: str) -> DataError:
 
 def _chosen(rows: pd.DataFrame, params: Params, file: Path) -> pd.DataFrame:
     """Rows of the wanted domain, with a path each."""
-    _check_column(rows, params.path_column, "path_column", file)
+    for key in ("path_column", *_set_by_user(params)):
+        _check_column(rows, getattr(params, key), key, file)
     if params.domain is not None:
         _check_column(rows, params.domain_column, "domain_column", file)
         known = sorted(rows[params.domain_column].dropna().astype("str").unique())
@@ -118,6 +121,11 @@ def _chosen(rows: pd.DataFrame, params: Params, file: Path) -> pd.DataFrame:
         number = int(missing.to_numpy().argmax()) + 1
         raise _unusable(file, f"no path in its data row {number}", "Give every row a path, or take the row out.")
     return rows
+
+
+def _set_by_user(params: Params) -> list[str]:
+    """Columns that may be absent under their usual names, but not where the user gave the name."""
+    return [key for key in ("label_column", "split_column", "group_column") if key in params.model_fields_set]
 
 
 def _check_column(rows: pd.DataFrame, column: str, key: str, file: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_source_speaks_the_targets_language(tmp_path):
 
 def test_no_common_class_is_allowed_and_said(tmp_path):
     """The source then serves pretraining only."""
-    photos(tmp_path / "photos", ("cat",))
+    photos(tmp_path / "photos")
     photos(tmp_path / "drawings", ("horse",), first_seed=100)
 
     assert "source and target share no class" in run(tmp_path, source={"name": "image_folder", "path": "drawings"}).line
@@ -192,9 +192,10 @@ def test_near_duplicates_share_a_split(tmp_path):
     for number in range(30):
         random = np.random.default_rng(number)
         smooth = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96))
-        (tmp_path / "photos/a").mkdir(parents=True, exist_ok=True)
-        smooth.save(tmp_path / f"photos/a/{number:02d}.png")
-        smooth.save(tmp_path / f"photos/a/{number:02d}-copy.jpg", quality=95)
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        smooth.save(folder / f"{number:02d}.png")
+        smooth.save(folder / f"{number:02d}-copy.jpg", quality=95)
     result = run(tmp_path)
     found = frame(result)
 
@@ -202,10 +203,20 @@ def test_near_duplicates_share_a_split(tmp_path):
     assert "30 duplicates or near-duplicates kept together" in result.line
 
 
+def test_one_class_is_refused(tmp_path):
+    """There is nothing to tell apart; found here, not after pretraining. (The path is often one folder too deep.)"""
+    photos(tmp_path / "photos", ("cat",))
+    with pytest.raises(DataError) as caught:
+        run(tmp_path)
+
+    assert "one class only, 'cat'" == caught.value.found
+    assert "folder per class" in caught.value.remedy
+
+
 def test_slices_never_overwrite_the_manifests_columns(tmp_path):
     """A user's column called width is kept under another name; the other domain gets none of it."""
     photos(tmp_path / "data")
-    rows = "\n".join(f"cat/{number}.png,cat,wide,north" for number in (0, 2, 4))
+    rows = "\n".join(f"{label}/{n}.png,{label},wide,north" for n, label in enumerate(("cat", "dog") * 3))
     (tmp_path / "data/list.csv").write_text(f"path,label,width,site\n{rows}\n")
     photos(tmp_path / "drawings", first_seed=100)
     source = {"name": "image_folder", "path": "drawings"}

@@ -1,0 +1,52 @@
+"""The command line's help: there for every command, and quick because nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipeline.cli.app import app
+
+HEAVY = ("torch", "mlflow", "prefect", "dvc", "great_expectations", "onnxruntime", "pandas")
+
+ASK_FOR_HELP = f"""
+import sys
+from pipeline.cli import main
+sys.argv = ["graftline", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ended:
+    print("code", ended.code)
+print("loaded", sorted(sys.modules.keys() & set({HEAVY})))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]], ids=" ".join)
+def test_help_loads_nothing_heavy(arguments):
+    """A fresh process that shows help has imported none of the heavy packages."""
+    done = subprocess.run([sys.executable, "-c", ASK_FOR_HELP, *arguments], capture_output=True, text=True, check=True)
+
+    assert ["code 0", "loaded []"] == done.stdout.splitlines()[-2:]
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_has_help(command, option):
+    """Usage and a sentence, and exit code 0."""
+    result = CliRunner().invoke(app, [command, option])
+
+    assert 0 == result.exit_code
+    assert f"{command} [OPTIONS]" in result.output
+
+
+def test_help_lists_every_command():
+    """Each with a sentence of its own."""
+    commands = typer.main.get_command(app).commands
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+
+    assert [] == [name for name in commands if f" {name} " not in listed]
+    assert [] == [name for name, command in commands.items() if not command.help]

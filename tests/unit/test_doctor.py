@@ -1,0 +1,138 @@
+"""``graftline doctor``: what stops a run is found before the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline import doctor, params
+from pipeline.cli import main  # noqa: F401 - adds the commands to the app
+from pipeline.cli.app import app
+from pipeline.core.errors import ServiceError, WorkspaceError
+from pipeline.graph import dvcfile
+
+PARAMS = """\
+ingest:
+  target: {name: image_folder, path: photos}
+  source: null
+backbone: {name: small_cnn, weights: {file: weights.pt}}
+tracking: {uri: "sqlite:///.graftline/mlflow.db"}
+"""
+
+
+class Opened:
+    shown_uri = "sqlite:///mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def no_servers(monkeypatch):
+    """The tracking store answers; opening a real one takes seconds. No Prefect server is set."""
+    monkeypatch.setattr("pipeline.tracking.session.open_session", lambda *_: Opened())
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Path:
+    """All that the params ask for is there."""
+    for folder in ("photos", ".dvc"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "weights.pt").write_bytes(b"not looked at here")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    dvcfile.write(tmp_path, params.load(tmp_path))
+    return tmp_path
+
+
+def broken(workspace: Path) -> list[doctor.Finding]:
+    return [finding for finding in doctor.examine(workspace) if finding.state == "broken"]
+
+
+def test_everything_fine(workspace):
+    """Nothing is broken, and each line says what was looked at."""
+    findings = doctor.examine(workspace)
+    said = "\n".join(finding.line for finding in findings)
+
+    assert [] == [finding for finding in findings if finding.state == "broken"]
+    for part in ("params.yaml is valid", "dvc.yaml is in step", "target: image_folder in photos", "from weights.pt"):
+        assert f"✓ {part}" in said.replace("backbone: small_cnn ", "")
+    assert "tracking store answers" in said
+
+
+def test_a_missing_data_folder(workspace):
+    """The path, and both ways to mend it."""
+    (workspace / "photos").rmdir()
+    (finding,) = broken(workspace)
+
+    assert "target: photos does not exist" == finding.what
+    assert "ingest.target.path" in finding.remedy
+    assert "dvc pull" in finding.remedy
+
+
+def test_a_missing_weights_file(workspace):
+    """Likewise."""
+    (workspace / "weights.pt").unlink()
+    (finding,) = broken(workspace)
+
+    assert "backbone.weights.file weights.pt does not exist" == finding.what
+    assert "✗ backbone.weights.file weights.pt does not exist\n    → Mend the path, or `dvc pull`." == finding.line
+
+
+def test_a_home_folder_is_found(workspace, monkeypatch):
+    """``~`` in a path means here what it means to the stages."""
+    monkeypatch.setenv("HOME", str(workspace))
+    text = PARAMS.replace("path: photos", "path: ~/photos").replace("weights.pt", "~/weights.pt")
+    (workspace / "params.yaml").write_text(text)
+
+    assert [] == broken(workspace)
+
+
+def test_several_faults_at_once(workspace):
+    """All of them are told, so that one look is enough."""
+    (workspace / "photos").rmdir()
+    (workspace / "weights.pt").unlink()
+    (workspace / ".dvc").rmdir()
+
+    assert 3 == len(broken(workspace))
+
+
+def test_faulty_params_are_a_finding(workspace):
+    """The message of the stages, after what is known of the machine."""
+    (workspace / "params.yaml").write_text("trian: {}\n")
+    (finding,) = broken(workspace)
+
+    assert "Did you mean 'train'?" in finding.what
+
+
+def test_no_such_folder(tmp_path):
+    """A typo after -C is no machine to examine."""
+    with pytest.raises(WorkspaceError, match="no such folder"):
+        doctor.examine(tmp_path / "nope")
+
+
+def test_a_tracking_server_that_is_away(workspace, monkeypatch):
+    """The reason, and how to start one."""
+
+    def refuse(*_: object) -> None:
+        raise ServiceError("http://127.0.0.1:5000 does not answer")
+
+    monkeypatch.setattr("pipeline.tracking.session.open_session", refuse)
+    (finding,) = broken(workspace)
+
+    assert "127.0.0.1:5000 does not answer" in finding.what
+    assert "make servers" in finding.remedy
+
+
+def test_a_prefect_server_that_is_away(workspace, monkeypatch):
+    """A set address that nobody answers at stops a run."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (finding,) = broken(workspace)
+
+    assert "no Prefect server at http://127.0.0.1:9/api" in finding.what
+
+
+def test_the_exit_code_says_whether_a_run_can_start(workspace):
+    """0 where nothing is broken, else 2."""
+    assert 0 == CliRunner().invoke(app, ["doctor", "-C", str(workspace)]).exit_code
+    (workspace / "photos").rmdir()
+    assert 2 == CliRunner().invoke(app, ["doctor", "-C", str(workspace)]).exit_code
