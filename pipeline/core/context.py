@@ -35,6 +35,10 @@ class Context:
     cache: Path | None = None
     """The workspace's content-addressed cache folder, shared by all runs; None keeps nothing."""
 
+    tracking_uri: str | None = None
+    """The tracking store's resolved address, where weights kept as an MLflow artifact are looked for; it may hold
+    credentials. Not in any key: such weights name their sha256."""
+
     workers: int = 0
     """Threads for decoding; 0 means one per core."""
 

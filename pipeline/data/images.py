@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
+from pipeline.core import digests
+from pipeline.core.errors import DataError
 from pipeline.data.manifest import Manifest
 
 MAX_PIXELS = 2**26
@@ -69,25 +71,37 @@ def decode(content: bytes) -> np.ndarray:
 
 
 class ImageStore:
-    """Reads the images that a manifest lists; paths are relative to ``workspace``."""
+    """Reads the images that a manifest lists, and only those; paths are relative to ``workspace``.
+
+    What is computed from an image is kept under its id, the digest of its bytes. So the bytes are compared with the id
+    each time they are read: a file overwritten since ingest would else be remembered as the one it replaced.
+    """
 
     def __init__(self, workspace: Path, workers: int = 0) -> None:
         self._workspace = workspace
         self._workers = workers or cpu_count() or 1
 
-    def content(self, path: str, offset: int | None, length: int | None) -> bytes:
-        """The encoded bytes of one image."""
-        with (self._workspace / path).open("rb") as file:
-            if offset is None:
-                return file.read()
-            file.seek(offset)
-            return file.read(length)
-
     def contents(self, manifest: Manifest) -> Iterator[bytes]:
-        frame = manifest.frame
-        for path, offset, length in zip(frame["path"], frame["offset"], frame["length"], strict=True):
+        """The encoded bytes of each image, in manifest order.
+
+        Raises:
+            DataError: an image is gone, or is no longer the one that ingest saw.
+        """
+        columns = (manifest.frame[name] for name in ("id", "path", "offset", "length"))
+        for image_id, path, offset, length in zip(*columns, strict=True):
             in_shard = not pd.isna(offset)
-            yield self.content(path, int(offset) if in_shard else None, int(length) if in_shard else None)
+            content = self._read(path, int(offset) if in_shard else 0, int(length) if in_shard else -1)
+            if digests.of_bytes(content) != image_id:
+                raise _changed(path, "other bytes: it has changed since ingest")
+            yield content
+
+    def _read(self, path: str, offset: int, length: int) -> bytes:
+        try:
+            with (self._workspace / path).open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except FileNotFoundError as error:
+            raise _changed(path, "no file: it has gone since ingest") from error
 
     def pixels(self, manifest: Manifest) -> Iterator[np.ndarray]:
         """Decoded images in manifest order, each uint8 (height, width, 3); decoding runs ahead on a few threads."""
@@ -98,3 +112,12 @@ class ImageStore:
             while waiting:
                 yield waiting.pop(0).result()
                 waiting += [pool.submit(decode, content) for content in islice(contents, 1)]
+
+
+def _changed(path: str, found: str) -> DataError:
+    return DataError(
+        expected="the image that ingest saw",
+        found=found,
+        where=path,
+        remedy="Run again: ingest will read it anew.",
+    )

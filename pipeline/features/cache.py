@@ -2,7 +2,8 @@
 
 One folder per recipe (weights, preprocessing, number format), in it segments of up to some thousand images. A segment
 is a folder written whole (``ids.txt``, ``features.npy``) and never changed, so a kill loses at most the images since
-the last one, and several writers cannot harm each other.
+the last one, and several writers cannot harm each other. Segments are open only while they are read: a store that grew
+by small additions has thousands, and a process may keep some hundred files open.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ class FeatureCache:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._segments: list[np.ndarray] = []
+        self._segments: list[Path | np.ndarray] = []
+        """Where each segment's features are: on disk, or in memory where there is no folder."""
         self._place: dict[str, tuple[int, int]] = {}
         """Image id → segment number, row."""
         for segment in sorted(folder.glob("segment-*")) if folder is not None and folder.is_dir() else []:
-            self._open(segment)
+            self._find(segment)
 
-    def _open(self, segment: Path) -> None:
-        self._index((segment / "ids.txt").read_text().split(), np.load(segment / "features.npy", mmap_mode="r"))
+    def _find(self, segment: Path) -> None:
+        self._index((segment / "ids.txt").read_text().split(), segment / "features.npy")
 
-    def _index(self, ids: list[str], features: np.ndarray) -> None:
+    def _index(self, ids: list[str], features: Path | np.ndarray) -> None:
         number = len(self._segments)
         self._segments.append(features)
         for row, image_id in enumerate(ids):
@@ -52,7 +54,7 @@ class FeatureCache:
             fresh.mkdir()
             np.save(fresh / "features.npy", features)
             (fresh / "ids.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
-        self._open(segment)
+        self._find(segment)
 
     def gather(self, ids: Iterable[str], feature_dim: int, dtype: str) -> np.ndarray:
         """Features of ``ids`` in their order, [n, feature_dim].
@@ -64,5 +66,11 @@ class FeatureCache:
         gathered = np.empty((len(places), feature_dim), dtype=dtype)
         for number in np.unique(places[:, 0]):
             chosen = places[:, 0] == number
-            gathered[chosen] = self._segments[number][places[chosen, 1]]
+            gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
+
+
+def _rows(segment: Path | np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy of some rows; a file is mapped for as long as that takes."""
+    features = np.load(segment, mmap_mode="r") if isinstance(segment, Path) else segment
+    return np.array(features[rows])

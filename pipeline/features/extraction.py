@@ -65,11 +65,12 @@ def extract(
 def _folder(
     weights: BackboneWeights, context: Context, device: torch.device, batch_size: int, dtype: str
 ) -> Path | None:
-    """Batch size, kind of device and torch version are in the name because they round differently."""
+    """Batch size, kind of device, threads and torch version are in the name because they round differently."""
     if context.cache is None:
         return None
-    recipe = [weights.digest, weights.preprocessing.digest, dtype, batch_size, device.type, torch.__version__]
-    return context.cache / "features" / digests.of_json(recipe)
+    content = [weights.digest, weights.preprocessing.digest, dtype]
+    rounding = [batch_size, device.type, torch.get_num_threads(), torch.__version__]
+    return context.cache / "features" / digests.of_json([content, rounding])
 
 
 def _missing(manifests: list[Manifest], cache: FeatureCache) -> Manifest:

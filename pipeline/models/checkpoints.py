@@ -7,6 +7,7 @@ is used before its digest has been checked.
 from __future__ import annotations
 
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -22,9 +23,6 @@ from pipeline.core.files import Document, replacing
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import Backbone, backbone
 from pipeline.models.network import State, build_backbone, contiguous
-
-SOURCE_HEAD = "source_head"
-"""Prefix under which the checkpoint's own output layer is kept beside the backbone, for strategies that use it."""
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 """Prefixes that DataParallel, torch.compile and other trainers leave on every name."""
@@ -45,18 +43,13 @@ class BackboneFacts(Document):
     """sha256 of ``weights.safetensors`` beside this file."""
     origin: str
     """Where the weights come from, for people: ``torchvision IMAGENET1K_V1``, ``pretrained on the source domain``."""
-    classes: list[str] | None = None
-    """Classes of the kept source head, where they are known."""
     source_accuracy: float | None = None
-    """Accuracy of the source head on the source's validation split, if it was trained here."""
+    """Accuracy on the source's validation split under the head it was pretrained with, if that was done here."""
 
 
 @dataclass(frozen=True)
 class BackboneWeights:
-    """Weights of one backbone: a folder with ``weights.safetensors`` and ``backbone.json``.
-
-    ``state`` has the backbone's own names, and ``source_head.weight``, ``source_head.bias`` where there is one.
-    """
+    """Weights of one backbone, without any head: a folder with ``weights.safetensors`` and ``backbone.json``."""
 
     facts: BackboneFacts
     state: State = field(repr=False)
@@ -69,7 +62,6 @@ class BackboneWeights:
         *,
         preprocessing: Preprocessing,
         origin: str,
-        classes: list[str] | None = None,
         source_accuracy: float | None = None,
     ) -> Self:
         state = contiguous(state)
@@ -79,7 +71,6 @@ class BackboneWeights:
             preprocessing=preprocessing,
             digest=digests.of_bytes(safetensors.torch.save(state)),
             origin=origin,
-            classes=classes,
             source_accuracy=source_accuracy,
         )
         return cls(facts, state)
@@ -99,14 +90,8 @@ class BackboneWeights:
     def build(self) -> nn.Module:
         """The backbone with these weights, in eval mode: [B, 3, S, S] → features [B, feature_dim]."""
         module = build_backbone(self.name)
-        module.load_state_dict({name: value for name, value in self.state.items() if not _of_head(name, SOURCE_HEAD)})
+        module.load_state_dict(self.state)
         return module.eval()
-
-    @property
-    def source_head(self) -> tuple[Tensor, Tensor] | None:
-        """Weight [classes, feature_dim] and bias [classes] of the checkpoint's own output layer."""
-        weight = self.state.get(f"{SOURCE_HEAD}.weight")
-        return None if weight is None else (weight, self.state[f"{SOURCE_HEAD}.bias"])
 
     @property
     def name(self) -> str:
@@ -196,7 +181,8 @@ def _read_safetensors(path: Path, where: str) -> State:
 
 def _read_torch(path: Path, where: str) -> State:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of an odd pickle protocol: the message below says enough
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             expected="a file that holds tensors only",
@@ -230,7 +216,7 @@ def _tensors(loaded: object, path: Path, where: str) -> State:
 
 
 def _fit(state: State, row: Backbone, path: Path, where: str) -> State:
-    """Bring names into the backbone's form, set the head aside, and check every name and shape."""
+    """Bring names into the backbone's form, leave its head out, and check every name and shape."""
     wanted = build_backbone(row.name).state_dict()
     found = _unwrapped(state, wanted)
     body = {
@@ -240,7 +226,7 @@ def _fit(state: State, row: Backbone, path: Path, where: str) -> State:
     }
     _check_names(body, wanted, row, path, where)
     _check_shapes(body, wanted, row, path, where)
-    return {**body, **_source_head(found, row)}
+    return body
 
 
 def _unwrapped(state: State, wanted: State) -> State:
@@ -292,10 +278,3 @@ def _some(names: list[str]) -> str:
     if not names:
         return "none"
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _source_head(found: State, row: Backbone) -> State:
-    weight, bias = found.get(f"{row.head}.weight"), found.get(f"{row.head}.bias")
-    if weight is None or bias is None or weight.shape[1:] != (row.feature_dim,):
-        return {}
-    return {f"{SOURCE_HEAD}.weight": weight, f"{SOURCE_HEAD}.bias": bias}

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -16,7 +16,7 @@ from pipeline.core.files import replacing
 from pipeline.core.progress import Meter
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import Backbone
-from pipeline.models.checkpoints import verify
+from pipeline.models.checkpoints import SUFFIXES, verify
 
 TIMEOUT_S = 30.0
 """Longest wait for a connection or for the next bytes; a whole download may take longer."""
@@ -45,7 +45,7 @@ def published(row: Backbone, weights_name: str, where: str) -> Published:
             expected=f"weights of {row.name}, one of: {', '.join(['pretrain', 'none', *known])}",
             found=f"'{weights_name}'",
             where=where,
-            remedy="Use one of those, or {file: PATH}, {url: …, sha256: …} or {mlflow: …}.",
+            remedy="Use one of those, or {file: PATH}, {url: …, sha256: …} or {mlflow: …, sha256: …}.",
         )
     entry = known[weights_name]
     recipe = entry.transforms()
@@ -93,7 +93,7 @@ def _check_scheme(url: str, where: str, *, insecure: bool) -> None:
     if scheme != "https" and not (insecure and scheme == "http"):
         raise WeightsError(
             expected="an https:// address",
-            found=url,
+            found=_without_secrets(url),
             where=where,
             remedy="Use https, or set insecure: true for a server of your own (the sha256 is checked all the same).",
         )
@@ -128,42 +128,64 @@ def _stream(url: str, path: Path, where: str) -> None:
 def _without_secrets(url: str) -> str:
     """The address without user, password and query, which may hold tokens."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
 
 
-def from_mlflow(uri: str, cache: Path, where: str) -> Path:
-    """A checkpoint file kept as an MLflow artifact: ``runs:/…/weights.safetensors``, ``models:/name/3/…``.
+def from_mlflow(uri: str, sha256: str, cache: Path, where: str, *, tracking_uri: str | None) -> Path:
+    """A checkpoint kept as an MLflow artifact: ``runs:/…/weights.safetensors``, ``models:/name/3/…``.
+
+    It is looked for in the store at ``tracking_uri``, a resolved address. Fetched once; later calls find it in
+    ``cache`` under its digest.
 
     Raises:
-        WeightsError: MLflow finds nothing there, or a folder that does not hold exactly one checkpoint.
+        WeightsError: no store is named, it has nothing there, a folder that does not hold exactly one checkpoint, or
+            not the digest asked for.
     """
+    if tracking_uri is None:
+        raise WeightsError(
+            expected=f"a tracking store to look for {_without_secrets(uri)} in",
+            found="none",
+            where=where,
+            remedy="Set tracking.uri in params.yaml, or MLFLOW_TRACKING_URI.",
+        )
+    kept = cache / "downloads" / f"mlflow-{sha256.lower()}"
+    if not kept.is_dir():
+        with replacing(kept) as fresh:
+            _download_artifacts(uri, fresh, where, tracking_uri)
+            verify(_only_checkpoint(fresh, uri, where), sha256, where)
+    found = _only_checkpoint(kept, uri, where)
+    verify(found, sha256, where)
+    return found
+
+
+def _download_artifacts(uri: str, into: Path, where: str, tracking_uri: str) -> None:
     from mlflow import artifacts
     from mlflow.exceptions import MlflowException
 
-    folder = cache / "downloads" / digests.of_bytes(uri.encode())
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        fetched = Path(artifacts.download_artifacts(artifact_uri=uri, dst_path=os.fspath(folder)))
+        # Both addresses are named: MLflow would else make a database of its own in the current folder.
+        artifacts.download_artifacts(
+            artifact_uri=uri, dst_path=os.fspath(into), tracking_uri=tracking_uri, registry_uri=tracking_uri
+        )
     except (MlflowException, OSError) as error:
+        shown, said = _without_secrets(uri), (str(error).splitlines() or [type(error).__name__])[0]
+        said = said.replace(uri, shown).replace(tracking_uri, _without_secrets(tracking_uri))
         raise WeightsError(
             expected="an MLflow artifact",
-            found=f"nothing usable at {uri} ({str(error).splitlines()[0]})",
+            found=f"nothing usable at {shown} ({said})",
             where=where,
             remedy="Check the address, and tracking.uri in params.yaml.",
         ) from error
-    return _only_checkpoint(fetched, uri, where)
 
 
-def _only_checkpoint(fetched: Path, uri: str, where: str) -> Path:
-    from pipeline.models.checkpoints import SUFFIXES
-
-    if fetched.is_file():
-        return fetched
-    found = sorted(file for file in fetched.rglob("*") if file.suffix in SUFFIXES)
+def _only_checkpoint(folder: Path, uri: str, where: str) -> Path:
+    files = sorted(entry for entry in folder.rglob("*") if entry.is_file())
+    found = files if len(files) == 1 else [file for file in files if file.suffix in SUFFIXES]
     if len(found) != 1:
         raise WeightsError(
             expected="one checkpoint file",
-            found=f"{len(found)} below {uri}",
+            found=f"{len(found)} below {_without_secrets(uri)}",
             where=where,
             remedy="Add the file's name to the address.",
         )

@@ -42,10 +42,13 @@ class Url(Base):
 
 
 class Mlflow(Base):
-    """A checkpoint kept as an MLflow artifact: ``runs:/…``, ``models:/…``, ``mlflow-artifacts:/…``."""
+    """A checkpoint kept as an MLflow artifact: ``runs:/…``, ``models:/…``, ``mlflow-artifacts:/…``.
+
+    Its digest is not optional: an alias such as ``models:/name@champion`` may point elsewhere tomorrow.
+    """
 
     mlflow: str
-    sha256: Sha256 | None = None
+    sha256: Sha256
 
 
 def _chosen_form(value: Any) -> Any:
@@ -65,7 +68,6 @@ Weights = Annotated[Literal["pretrain", "none"] | str | File | Url | Mlflow, Bef
 class Pretrain(EngineOptions):
     """Supervised training on the source's labelled images; used where ``weights`` is ``pretrain``."""
 
-    objective: Literal["supervised"] = "supervised"
     epochs: int = Field(12, gt=0)
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
@@ -121,31 +123,35 @@ def _preprocessing(params: Params, published: Preprocessing) -> Preprocessing:
 
 
 def _fetch(params: Params, context: Context) -> BackboneWeights:
-    from pipeline.models.checkpoints import from_file, random_weights, verify
+    from pipeline.models.checkpoints import from_file, random_weights
 
     row, weights = row_of(params.name), params.weights
     preprocessing = row.preprocessing
     if weights == "none":
         return random_weights(row.name, context.seed, _preprocessing(params, preprocessing))
     path, origin, preprocessing = _locate(params, context)
-    if not isinstance(weights, str) and weights.sha256 is not None and path.is_file():
-        verify(path, weights.sha256, WHERE)
     return from_file(row.name, path, _preprocessing(params, preprocessing), origin=origin, where=WHERE)
 
 
 def _locate(params: Params, context: Context) -> tuple[Path, str, Preprocessing]:
-    """The checkpoint's file on this machine, its origin in words, and the preprocessing it was measured with."""
+    """The checkpoint's verified file, its origin in words, and the preprocessing it was measured with."""
     from pipeline.models import downloads
+    from pipeline.models.checkpoints import verify
 
     row, weights = row_of(params.name), params.weights
     cache = context.cache or context.workspace / ".graftline" / "cache"
     if isinstance(weights, File):
-        return context.workspace / weights.file.expanduser(), f"file {weights.file.name}", row.preprocessing
+        path = context.workspace / weights.file.expanduser()
+        if weights.sha256 is not None and path.is_file():
+            verify(path, weights.sha256, WHERE)
+        return path, f"file {weights.file.name}", row.preprocessing
     if isinstance(weights, Url):
         path = downloads.from_url(weights.url, weights.sha256, cache, WHERE, insecure=weights.insecure)
         return path, f"downloaded {path.name}", row.preprocessing
     if isinstance(weights, Mlflow):
-        return downloads.from_mlflow(weights.mlflow, cache, WHERE), f"MLflow {weights.mlflow}", row.preprocessing
+        store = context.tracking_uri
+        path = downloads.from_mlflow(weights.mlflow, weights.sha256, cache, WHERE, tracking_uri=store)
+        return path, f"MLflow {weights.mlflow}", row.preprocessing
     checkpoint = downloads.published(row, str(weights), WHERE)
     return downloads.from_torchvision(checkpoint, cache, WHERE), f"torchvision {weights}", checkpoint.preprocessing
 

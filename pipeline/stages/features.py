@@ -23,6 +23,7 @@ class Params(Base):
     dtype: Literal["float32", "float16"] = "float32"
     """How features are kept; float16 halves the disk and costs the probe next to nothing."""
     threads: Threads = "auto"
+    """CPU threads of torch; equal digests need the same count on the same kind of machine, as in ``train``."""
 
 
 def run(

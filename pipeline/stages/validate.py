@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pipeline.data.profile import DataProfile
     from pipeline.data.validation import Check, Quarantined, ValidationReport
 
+DOCS = "reports/data_docs/index.html"
+"""The Data Docs, below the workspace."""
+
 NAMED = 10
 """Images an error message names; the report has more."""
 
@@ -191,9 +194,9 @@ def _found(check: Check) -> str:
 
 
 def _line(report: ValidationReport) -> str:
-    """``1,797 target + 3,000 source images · 14 checks passed, 1 warning · 0 quarantined``."""
+    """``1,797 target + 3,000 source images · 14 checks passed, 1 warning · 0 quarantined · reports/…/index.html``."""
     passed, warnings = sum(check.passed for check in report.checks), len(report.warnings)
     target, source = report.profile.target.images, report.profile.source.images
     images = f"{target:,} target + {source:,} source images" if source else f"{target:,} target images"
     noun = "warning" if warnings == 1 else "warnings"
-    return f"{images} · {passed} checks passed, {warnings} {noun} · {len(report.quarantined):,} quarantined"
+    return f"{images} · {passed} checks passed, {warnings} {noun} · {len(report.quarantined):,} quarantined · {DOCS}"

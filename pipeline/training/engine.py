@@ -7,7 +7,7 @@ added draw elsewhere changes what follows.
 from __future__ import annotations
 
 import math
-import sys
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +33,12 @@ from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
 from pipeline.training.record import Epoch, Group, table
 
-CHECKPOINT_EVERY_S = 5.0
+CHECKPOINT_EVERY_S = float(os.environ.get("GRAFTLINE_CHECKPOINT_EVERY_S", "5"))
 """A checkpoint is written at an epoch's end, but not more often than this. It cannot change the result."""
+
+DIVERGED = 0.1
+"""Training diverged if the epoch that a phase ends on has a mean loss this much (nats) above its first: a head that
+already fits wavers by less."""
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -54,6 +58,10 @@ class Outcome(NamedTuple):
 
     history: list[Epoch]
     groups: list[Group]
+    kept: dict[str, int]
+    """The epoch whose weights each phase ended on, 0 for those it began with; empty without validation data."""
+    guards: dict[str, bool]
+    """What was measured of the promises that training makes; see :func:`_guards`."""
 
 
 class Score(NamedTuple):
@@ -77,6 +85,9 @@ class _State:
     optimizer: dict[str, Any] | None = None
     network: State | None = None
     history: list[Epoch] = field(default_factory=list)
+    kept: dict[str, int] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
+    """Frozen weights and statistics that were found changed, in any phase so far."""
 
 
 def fit(
@@ -94,15 +105,34 @@ def fit(
     ``name`` tells apart several calls in one stage (their checkpoints and random streams).
 
     Raises:
-        TrainingError: a phase does not name every group, the loss is not finite, or a frozen weight moved.
+        TrainingError: a phase does not name every group, or the training loss is not finite.
     """
     for phase in phases:
         _check_coverage(network, phase)
     groups = [row for phase in phases for row in describe(network, phase)]
-    sys.stderr.write(table(groups) + "\n")
+    print(table(groups), flush=True)
     loop = _Loop(network, phases, train, val, options, context, name)
     loop.run()
-    return Outcome(loop.state.history, groups)
+    state = loop.state
+    return Outcome(state.history, groups, state.kept, _guards(state, groups))
+
+
+def _guards(state: _State, groups: list[Group]) -> dict[str, bool]:
+    """Promises, and whether they were kept; a gate judges them. (A training loss that is not finite ends training.)"""
+    guards = {
+        "training_loss_did_not_diverge": not any(_diverged(state, name) for name in {row.phase for row in groups}),
+        "validation_losses_finite": all(math.isfinite(entry.val_loss or 0.0) for entry in state.history),
+    }
+    if any(not group.trainable for group in groups):
+        guards["frozen_weights_unchanged"] = not state.moved
+    return guards
+
+
+def _diverged(state: _State, phase: str) -> bool:
+    """Up to the epoch that was kept: where validation went back to an earlier one, what came after it did no harm."""
+    losses = [entry.train_loss for entry in state.history if entry.phase == phase]
+    losses = losses[: state.kept.get(phase, len(losses))]
+    return bool(losses) and losses[-1] > losses[0] + DIVERGED
 
 
 def _check_coverage(network: Network, phase: Phase) -> None:
@@ -151,7 +181,7 @@ class _Loop:
         self.options, self.seed, self.name = options, context.seed, name
         self.device = choose(context.device)
         self.preprocessing = train.bank.preprocessing
-        self.checkpoints = _Checkpoints(context.scratch, name)
+        self.checkpoints = _Checkpoints(context.scratch, name, self.device)
         self.state = self.checkpoints.load() or _State()
         self.curves = _Curves(context.scratch, self.state.history)
         self.batch_size = min(options.batch_size, len(train))
@@ -165,7 +195,8 @@ class _Loop:
             self.network.load_state_dict(self.state.network)
         for number in range(self.state.phase, len(self.phases)):
             if number != self.state.phase:
-                self.state = _State(phase=number, history=self.state.history)
+                done = self.state
+                self.state = _State(phase=number, history=done.history, kept=done.kept, moved=done.moved)
             self._run_phase(self.phases[number])
         self.meter.close()
         self.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
@@ -176,13 +207,13 @@ class _Loop:
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
         if state.best is None:
-            self._keep_if_best(self._score())
+            self._keep_if_best(phase, self._score())
         while state.epoch < phase.epochs and not _is_out_of_patience(phase, state):
             self._epoch(phase, optimizer)
+            self._compare(frozen)
             self.checkpoints.save(state, self.network, optimizer)
         if state.best is not None:
             self.network.load_state_dict(state.best)
-        self._check_frozen(phase, frozen)
 
     def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
         state = self.state
@@ -212,7 +243,7 @@ class _Loop:
         with self._autocast():
             images = random_view(squares, self.preprocessing, self.options.augment, generator)
             images = images.contiguous(memory_format=memory_format(self.device))
-            loss = _loss(phase, self.network, images, labels)
+            loss = batch_loss(phase, self.network, images, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.options.clip_norm is not None:
@@ -230,7 +261,7 @@ class _Loop:
             )
         score = self._score()
         state.waited += 1
-        self._keep_if_best(score)
+        self._keep_if_best(phase, score)
         entry = Epoch(
             phase=phase.name,
             epoch=state.epoch,
@@ -247,9 +278,11 @@ class _Loop:
             return None
         return score(self.network, self.val, self.device, batch_size=4 * self.options.batch_size)
 
-    def _keep_if_best(self, found: Score | None) -> None:
-        if found is not None and found.loss < self.state.best_loss:
-            self.state.best_loss, self.state.best, self.state.waited = found.loss, _copy(self.network.state_dict()), 0
+    def _keep_if_best(self, phase: Phase, found: Score | None) -> None:
+        state = self.state
+        if found is not None and found.loss < state.best_loss:
+            state.best_loss, state.best, state.waited = found.loss, _copy(self.network.state_dict()), 0
+            state.kept[phase.name] = state.epoch
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
         """One optimizer group per trainable parameter group, and one without decay for its biases and norms."""
@@ -286,11 +319,11 @@ class _Loop:
         frozen = [group for group, rate in phase.learning_rates.items() if rate is None]
         return _copy({name: value for group in frozen for name, value in self.network.state_of(group).items()})
 
-    def _check_frozen(self, phase: Phase, before: State) -> None:
-        after = self.network.state_dict()
-        moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
-        if moved:
-            raise TrainingError(f"Phase '{phase.name}' changed frozen weights: {', '.join(moved[:5])}.")
+    def _compare(self, frozen: State) -> None:
+        """Note what moved that should not have; before each checkpoint, so that a resume compares from clean ground."""
+        now = self.network.state_dict()
+        moved = [name for name, value in frozen.items() if not torch.equal(value, now[name])]
+        self.state.moved += [name for name in moved if name not in self.state.moved]
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -324,9 +357,8 @@ def score(network: Network, images: LabelledImages, device: torch.device, *, bat
     return Score(losses / len(images), hits / len(images))
 
 
-def _loss(phase: Phase, network: Network, images: Tensor, labels: Tensor) -> Tensor:
-    if phase.loss is not None:
-        return phase.loss(network, images, labels)
+def batch_loss(phase: Phase, network: Network, images: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of normalised ``images`` [B, 3, S, S] with class numbers ``labels`` [B], in nats."""
     return functional.cross_entropy(network(images), labels, label_smoothing=phase.label_smoothing)
 
 
@@ -339,24 +371,34 @@ def _copy(state: State) -> State:
 
 
 class _Checkpoints:
-    """The loop's state on disk, so that a killed run goes on; without a folder, nothing is kept."""
+    """The loop's state on disk, so that a killed run goes on; without a folder, nothing is kept.
 
-    def __init__(self, folder: Path | None, name: str) -> None:
+    A checkpoint of another device, thread count or torch build is left alone: these round differently, and a network
+    half from each would be equal to no undisturbed one.
+    """
+
+    def __init__(self, folder: Path | None, name: str, device: torch.device) -> None:
         self.path = folder and folder / f"{name}.checkpoint.pt"
+        self._made_by = f"{device.type}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
         self._last_s = time.monotonic()
 
     def load(self) -> _State | None:
         if self.path is None or not self.path.is_file():
             return None
         kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        return _State(**{**kept, "history": [Epoch(**entry) for entry in kept["history"]]})
+        if (made_by := kept.pop("made_by")) != self._made_by:
+            print(f"  starting anew: the checkpoint was made by {made_by}; this is {self._made_by}", flush=True)
+            return None
+        state = _State(**{**kept, "history": [Epoch(**entry) for entry in kept["history"]]})
+        print(f"  going on from a checkpoint, {len(state.history)} epoch(s) done", flush=True)
+        return state
 
     def save(self, state: _State, network: Network, optimizer: torch.optim.Optimizer) -> None:
         if self.path is None or time.monotonic() - self._last_s < CHECKPOINT_EVERY_S:
             return
         kept = {name: getattr(state, name) for name in _State.__dataclass_fields__}
         kept |= {"history": [entry.model_dump() for entry in state.history]}
-        kept |= {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        kept |= {"made_by": self._made_by, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
         with replacing(self.path) as fresh:
             torch.save(kept, fresh)
         self._last_s = time.monotonic()

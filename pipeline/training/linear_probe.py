@@ -1,7 +1,7 @@
 """Multinomial logistic regression on features, over a path of penalties; the solver behind ``probe`` and ``lp_ft``.
 
 The recipe of CLIP, VTAB and LP-FT: standardise every feature, minimise mean cross-entropy + (penalty / 2)·‖W‖² by
-L-BFGS for penalties from strong to weak, each fit starting from the last, choose on validation, refit on everything.
+L-BFGS for penalties from strong to weak, each fit starting from the last, choose on validation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pipeline.core.progress import track
 from pipeline.training.task import Labelled, Task
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 UNSEEN_BIAS = -30.0
 """Logit bias of a class without a training image: it is never answered."""
-
 
 PATIENCE = 8
 """Penalties in a row without a better validation loss before the rest, the slowest to fit, is left out."""
@@ -61,15 +61,27 @@ class Probe(NamedTuple):
     accuracy: float
     """On what it was chosen on: the validation split, or the held-out folds."""
     selection: str
+    penalties: Sequence[float]
+    """All that could have been chosen."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Is the penalty neither the strongest nor the weakest, so that the best one was within reach?"""
+        return min(self.penalties) < self.penalty < max(self.penalties)
 
 
-def solve(task: Task, penalties: Sequence[float]) -> Probe:
-    """Choose the penalty on the validation split, or by cross-validation where that is too small; refit on both."""
+def solve(task: Task, penalties: Sequence[float], *, refit: bool) -> Probe:
+    """Choose the penalty on the validation split, or by cross-validation where that is too small, and fit the head.
+
+    ``refit`` fits it to the validation images too once they have served their purpose. Not for a head that is trained
+    further: the validation split must stay unseen to judge by, as it does for ``Task.fit_images``.
+    """
     with threadpool_limits(1):  # sums over several threads round differently
         folds, selection = _folds(task)
         penalty, accuracy = choose_penalty(folds, penalties, len(task.classes))
-        head = next(path(task.all_set, [penalty], len(task.classes)))
-    return Probe(head, penalty, accuracy, selection)
+        seen = task.train_set if task.holds_out and not refit else task.all_set
+        head = next(path(seen, [penalty], len(task.classes)))
+    return Probe(head, penalty, accuracy, selection, penalties)
 
 
 def choose_penalty(
@@ -83,7 +95,8 @@ def choose_penalty(
     ordered = sorted(penalties, reverse=True)
     count = sum(len(held_out) for _, held_out in folds)
     best_loss, best, waited = math.inf, (ordered[0], 0.0), 0
-    for penalty, *heads in zip(ordered, *(path(fit, ordered, classes) for fit, _ in folds), strict=True):
+    fits = zip(ordered, *(path(fit, ordered, classes) for fit, _ in folds), strict=True)
+    for penalty, *heads in track(fits, what="probe", unit="penalties", total=len(ordered)):
         answers = [
             (head.logits(held_out.features), held_out.labels) for head, (_, held_out) in zip(heads, folds, strict=True)
         ]

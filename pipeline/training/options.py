@@ -27,7 +27,9 @@ class EngineOptions(Params):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 on CUDA cards that have it, else float32."""
     threads: Threads = "auto"
-    """CPU threads; part of the key because sums over more threads round differently."""
+    """CPU threads of torch. Sums over more threads round differently, so equal digests need the same kind of machine
+    (processor, device, torch build) and the same count. ``auto`` gives larger images one thread per core: name a number
+    where machines of different sizes shall agree."""
     memory_mb: int = Field(2048, gt=0)
     """Decoded images are kept in memory up to this; a larger set is decoded anew for every batch."""
     min_steps_per_epoch: int = Field(10, gt=0)

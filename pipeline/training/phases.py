@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pipeline.models.network import Network
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 Rates = dict[str, float | None]
 """Peak learning rate of each parameter group; None freezes it."""
@@ -35,8 +30,6 @@ class Phase(NamedTuple):
     patience: int | None = None
     """Stop after this many epochs without a better validation loss; None runs all epochs. Either way the phase ends
     on the weights with the best validation loss, those it began with included, if there is validation data."""
-    loss: Callable[[Network, Tensor, Tensor], Tensor] | None = None
-    """None is cross-entropy with ``label_smoothing``."""
 
 
 def discriminative(blocks: Sequence[str], *, head: float, last: float, decay: float = 1.0, frozen: int = 0) -> Rates:

@@ -10,7 +10,7 @@ from pipeline.data.labels import LabelSpace
 from pipeline.data.loading import ImageBank
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.models.checkpoints import SOURCE_HEAD, BackboneWeights
+from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
 from pipeline.training.engine import LabelledImages, fit, score
 from pipeline.training.options import EngineOptions
@@ -67,17 +67,11 @@ def pretrain(
         name="pretrain",
     )
     accuracy = score(network, held_out, choose("cpu"), batch_size=256).accuracy if len(held_out) else None
-    state = {
-        **network.backbone.state_dict(),
-        f"{SOURCE_HEAD}.weight": network.head.weight,
-        f"{SOURCE_HEAD}.bias": network.head.bias,
-    }
     weights = BackboneWeights.of(
         name,
-        state,
+        network.backbone.state_dict(),
         preprocessing=preprocessing,
         origin="pretrained on the source domain",
-        classes=classes,
         source_accuracy=accuracy,
     )
     return weights, len(train)

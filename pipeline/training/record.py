@@ -44,21 +44,23 @@ class TrainingRecord(Document):
     images: dict[str, int]
     """Labelled ``train`` and ``val`` images used, and the target's ``unlabelled`` ones."""
     selection: str
-    """What choices were made on: ``validation split`` or ``5-fold cross-validation``."""
+    """What choices were made on: ``validation split``, ``5-fold cross-validation of the probe`` or ``none``."""
     chosen: dict[str, float] = Field(default_factory=dict)
     """Hyper-parameters that were selected, e.g. ``penalty``."""
     val_accuracy: float | None = None
-    """Accuracy of the network on the validation split; null where that was too small and went into training."""
+    """Accuracy on the validation split of what was chosen there; null where that was too small and went into training.
+    """
     cv_accuracy: float | None = None
-    """Cross-validated accuracy of the linear probe, where validation was too small."""
+    """Cross-validated accuracy of the linear probe, where validation was too small; not of what was trained after it.
+    """
     history: list[Epoch] = Field(default_factory=list)
     groups: list[Group] = Field(default_factory=list)
     threads: int = 1
     device: str = "cpu"
     guards: dict[str, bool] = Field(default_factory=dict)
-    """Promises that were checked, e.g. ``frozen_weights_unchanged``."""
+    """Promises that were measured, e.g. ``frozen_weights_unchanged``; none where nothing was trained by gradient."""
     sentences: list[str] = Field(default_factory=list)
-    """Remarks for people."""
+    """What was decided and why, for people."""
 
 
 def table(groups: list[Group]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -118,8 +119,8 @@ class Task:
         body = build_backbone(self.backbone.name, self.context.seed)
         return Network(self.backbone.name, body, len(self.classes))
 
-    def record(self, params: Any, **fields: Any) -> TrainingRecord:
-        """A record with everything filled in that the task knows."""
+    def record(self, params: Any, *, sentences: Sequence[str] = (), **fields: Any) -> TrainingRecord:
+        """A record with everything filled in that the task knows; ``sentences`` follow the one on the images."""
         unlabelled = int(self.target.frame["label"].isna().sum())
         return TrainingRecord(
             strategy=params.name,
@@ -127,7 +128,20 @@ class Task:
             classes=self.classes,
             labels_from=self.labels_from,
             images={"train": len(self.train), "val": len(self.val), "unlabelled": unlabelled},
+            sentences=[self._use_of_images(), *sentences],
             **fields,
+        )
+
+    def _use_of_images(self) -> str:
+        why = "" if self.labels_from == "target" else ", as the target has no labels"
+        if self.holds_out:
+            return (
+                f"{len(self.train):,} labelled {self.labels_from} images were trained on{why}; "
+                f"{len(self.val):,} more were held out to choose by."
+            )
+        return (
+            f"{len(self.train) + len(self.val):,} labelled {self.labels_from} images were trained on{why}, the "
+            f"{len(self.val):,} of the validation split among them: too few to choose by."
         )
 
 

@@ -38,7 +38,7 @@ class Params(PluginParams):
     """Of every block of the backbone."""
     head_learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
     batch_norm: Literal["eval", "train"] = "train"
     patience: int | None = Field(6, gt=0)
 
@@ -59,4 +59,5 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         batch_norm=params.batch_norm,
         patience=params.patience,
     )
-    return fine_tune(task, network, [phase], params)
+    why = "Every layer was trained from the pretrained weights, the head from zero."
+    return fine_tune(task, network, [phase], params, sentences=[why])

@@ -8,7 +8,7 @@ Phase 1, closed: the loss of ``probe``. Phase 2, over images x [B, 3, S, S] and 
 with rates that fall from the head to the input, and BatchNorm statistics kept as pretrained.
 
 Helps: the default with labels; in the domain at least as good as plain fine-tuning, under shift better.
-Hurts: little. With very few labels the second phase may add nothing; with a validation split the probe is then kept.
+Hurts: little. With very few labels the second phase may add nothing; a validation split then keeps what it began with.
 Cost: the probe, plus some passes forward and backward over the labelled images.
 """
 
@@ -51,7 +51,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     from pipeline.training.gradient import fine_tune
 
     network = task.pretrained_network()
-    probe = heads.fit_probe(task, network)
+    probe = heads.starting_head(task, network)
     phase = Phase(
         name="fine_tune",
         epochs=params.epochs,
@@ -63,4 +63,5 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         batch_norm=params.batch_norm,
         patience=params.patience,
     )
-    return fine_tune(task, network, [phase], params, **heads.facts(task, probe))
+    why = "Every layer was then trained from there at a small rate, which refines features and does not overwrite them."
+    return fine_tune(task, network, [phase], params, **heads.facts(task, probe, why))

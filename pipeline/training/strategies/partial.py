@@ -60,7 +60,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     network = task.pretrained_network()
     blocks = tuple(network.row.blocks)
     frozen = _frozen_blocks(params, blocks, task.backbone.name)
-    probe = heads.fit_probe(task, network)
+    probe = heads.starting_head(task, network)
     phase = Phase(
         name="fine_tune",
         epochs=params.epochs,
@@ -72,7 +72,8 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         batch_norm=params.batch_norm,
         patience=params.patience,
     )
-    return fine_tune(task, network, [phase], params, **heads.facts(task, probe))
+    why = "The last blocks were then trained from there: features of the first ones fit most images as they are."
+    return fine_tune(task, network, [phase], params, **heads.facts(task, probe, why))
 
 
 def _frozen_blocks(params: Params, blocks: tuple[str, ...], backbone: str) -> int:

@@ -53,4 +53,5 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         batch_norm="train",
         patience=params.patience,
     )
-    return fine_tune(task, network, [phase], params)
+    why = "Every layer was trained from random weights: the zero line that says what transfer is worth."
+    return fine_tune(task, network, [phase], params, sentences=[why])

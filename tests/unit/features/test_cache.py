@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +44,22 @@ def test_an_unknown_image_is_a_key_error() -> None:
     assert "a" in cache
     with pytest.raises(KeyError):
         cache.gather(["b"], 2, "float32")
+
+
+def test_thousands_of_segments_need_no_open_files(tmp_path: Path) -> None:
+    """A data set that grows a little every day: 1,200 segments are read under a limit of 64 open files."""
+    for number in range(1200):
+        segment = tmp_path / "cache" / f"segment-{number:04d}"
+        segment.mkdir(parents=True)
+        np.save(segment / "features.npy", np.full((1, 2), number, np.float32))
+        (segment / "ids.txt").write_text(f"{number}\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    already_open = len(os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (already_open + 64, hard))
+    try:
+        cache = FeatureCache(tmp_path / "cache")
+        cache.add(["new"], np.full((1, 2), -1, np.float32))
+        gathered = cache.gather([*map(str, range(1200)), "new"], 2, "float32")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [*range(1200), -1] == gathered[:, 0].tolist()

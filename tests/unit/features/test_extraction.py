@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.core.context import Context
+from pipeline.core.errors import DataError
 from pipeline.data.images import ImageStore
 from pipeline.data.manifest import Manifest
 from pipeline.data.transforms import preprocess
@@ -151,3 +152,29 @@ def test_table_survives_a_round_trip_and_finds_rows_by_image(
     rows = [table.ids.index(image_id) for image_id in val.frame["id"]]
     assert isinstance(loaded.features, np.memmap)
     assert np.array_equal(table.features[rows].astype(np.float32), loaded.of(val))
+
+
+def test_another_thread_count_shares_nothing(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:
+    """Sums over more threads round differently, so features of one and of two threads are not mixed."""
+    context = toy_domains.context(cache=tmp_path / "cache")
+    before = torch.get_num_threads()
+    computed = []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            computed.append(run(weights, [toy_domains.source.split("val")], context).computed)
+    finally:
+        torch.set_num_threads(before)
+    assert [12, 12, 0] == computed
+
+
+def test_an_overwritten_image_is_not_remembered_as_the_old_one(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path
+) -> None:
+    """The file changed between ingest and here: an error, and nothing under the old image's digest in the cache."""
+    context = toy_domains.context(cache=tmp_path / "cache")
+    first, second = (toy_domains.workspace / path for path in toy_domains.source.frame["path"][:2])
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DataError, match="it has changed since ingest"):
+        run(weights, [toy_domains.source], context)
+    assert [] == list((tmp_path / "cache").rglob("segment-*"))

@@ -275,6 +275,7 @@ CASES = [
         True,
         "1 of 1 promises kept",
     ),
+    ("training_guards", {}, {"training": {"guards": {}}}, True, "no training by gradient, so no promises"),
     (
         "training_guards",
         {},

@@ -6,13 +6,14 @@ import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WeightsError
 from pipeline.models.backbones import backbone
-from pipeline.models.downloads import from_url, published
+from pipeline.models.downloads import from_mlflow, from_url, published
 
 CONTENT = b"weights" * 1000
 SHA256 = digests.of_bytes(CONTENT)
@@ -71,6 +72,14 @@ def test_plain_http_must_be_asked_for(tmp_path: Path, address: str) -> None:
             from_url(url, SHA256, tmp_path, "here", insecure=url.startswith(("ftp", "file")))
 
 
+def test_a_refused_address_is_shown_without_its_secrets(tmp_path: Path) -> None:
+    """Neither password nor token reaches a message; the port does."""
+    with pytest.raises(WeightsError) as caught:
+        from_url("http://me:hidden@example.org:8080/w.pt?token=hidden", SHA256, tmp_path, "here")
+    assert "found http://example.org:8080/w.pt." in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 def test_not_found_is_the_users_mistake_and_hides_the_query(tmp_path: Path, address: str) -> None:
     """A 404 says which address, without what may be a token."""
     with pytest.raises(WeightsError, match="status 404") as caught:
@@ -96,3 +105,61 @@ def test_unknown_weights_name(name: str) -> None:
     """Lists what there is for this backbone."""
     with pytest.raises(WeightsError, match=rf"weights of {name}, one of: pretrain, none.*found 'IMAGENET9K'"):
         published(backbone(name), "IMAGENET9K", "here")
+
+
+class Stored(NamedTuple):
+    """An MLflow store with one checkpoint in it."""
+
+    tracking_uri: str
+    artifact_uri: str
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    """Migrating a fresh database takes seconds: one for all tests here."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("a store")
+    (folder / "weights.safetensors").write_bytes(CONTENT)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = client.create_experiment("toy", artifact_location=(folder / "artifacts").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_artifact(run_id, str(folder / "weights.safetensors"), "model")
+    return Stored(uri, f"runs:/{run_id}/model")
+
+
+def test_an_artifact_is_fetched_from_the_store_that_is_named(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one checkpoint is found in a folder too, fetched once, and nothing is left in the current folder."""
+    elsewhere, cache = tmp_path / "elsewhere", tmp_path / "cache"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = from_mlflow(stored.artifact_uri, SHA256, cache, "here", tracking_uri=stored.tracking_uri)
+    assert CONTENT == path.read_bytes()
+    assert path.is_relative_to(cache)
+    assert path == from_mlflow("runs:/gone/model", SHA256, cache, "here", tracking_uri="sqlite:////nowhere.db")
+    assert [] == list(elsewhere.iterdir())
+
+
+def test_an_artifact_of_another_digest_is_refused_and_not_kept(stored: Stored, tmp_path: Path) -> None:
+    """An alias that was moved, say."""
+    with pytest.raises(WeightsError, match=f"with sha256 {SHA256}"):
+        from_mlflow(stored.artifact_uri, "0" * 64, tmp_path, "here", tracking_uri=stored.tracking_uri)
+    assert [] == [entry for entry in tmp_path.rglob("*") if entry.is_file()]
+
+
+def test_an_artifact_that_is_not_there(stored: Stored, tmp_path: Path) -> None:
+    """The user's mistake, told with the address and where the store is set."""
+    with pytest.raises(
+        WeightsError, match=r"nothing usable at runs:/none/model .*\n[\s\S]*tracking.uri in params.yaml"
+    ):
+        from_mlflow("runs:/none/model", SHA256, tmp_path, "here", tracking_uri=stored.tracking_uri)
+
+
+def test_an_artifact_without_a_store(tmp_path: Path) -> None:
+    """MLflow would make an empty one in the current folder; we ask for one."""
+    with pytest.raises(WeightsError, match=r"a tracking store to look for models:/digits@champion in; found none"):
+        from_mlflow("models:/digits@champion", SHA256, tmp_path, "here", tracking_uri=None)

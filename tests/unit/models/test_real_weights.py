@@ -21,18 +21,17 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "classes"),
+    ("name", "file"),
     [
-        ("resnet18", "resnet18.safetensors", 1000),  # stored as fp16
-        ("mobilenet_v2", "mobilenet_v2.safetensors", 1000),
-        ("mobilenet_v2", "mobilenet_v2_inat_bird.safetensors", 965),
+        ("resnet18", "resnet18.safetensors"),  # stored as fp16
+        ("mobilenet_v2", "mobilenet_v2.safetensors"),
+        ("mobilenet_v2", "mobilenet_v2_inat_bird.safetensors"),
     ],
 )
-def test_loads_as_single_precision_whatever_its_classes(name: str, file: str, classes: int) -> None:
-    """fp16 and other label sets are no obstacle; the published head is set aside."""
+def test_loads_as_single_precision_whatever_its_classes(name: str, file: str) -> None:
+    """fp16 and other label sets are no obstacle; the published head is left out."""
     row = backbone(name)
     weights = from_file(name, REAL_DATA / "weights" / file, row.preprocessing, origin="file", where="here")
-    assert tuple(weights.source_head[0].shape) == (classes, row.feature_dim)
     with torch.inference_mode():
         features = weights.build()(torch.zeros(1, 3, 64, 64))
     assert features.dtype == torch.float32

@@ -115,7 +115,7 @@ def test_what_is_no_model_of_ours_is_refused(tmp_path, name, content, found):
         Predictor(path)
     assert problem.value.found.startswith(found)
     assert str(path) == problem.value.where
-    assert "handoff/<model>/current" in problem.value.remedy
+    assert "handoff/current" in problem.value.remedy
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

@@ -133,7 +133,7 @@ def test_a_leak_is_counted_and_named(run, toy_domains):
     """A test image whose bytes are also trained on."""
     frame = toy_domains.target.frame.copy()
     test, train = (frame.index[frame["split"] == split][0] for split in ("test", "train"))
-    frame.loc[test, "id"] = frame.loc[train, "id"]
+    frame.loc[test, ["id", "path"]] = frame.loc[train, ["id", "path"]]
     metrics = run(target_manifest=Manifest(frame)).outputs["metrics"]
     assert (1, [frame.loc[test, "name"]]) == (metrics.leaked_images, metrics.leaks)
 

@@ -35,7 +35,14 @@ def test_the_line_counts_labels(toy_domains: Any) -> None:
     """Strategy, labelled images, classes, and what the accuracy was measured on."""
     line = run(toy_domains, strategy="probe").line
     assert line.startswith("probe · 24 labelled target images, 3 classes · ")
-    assert line.endswith("% by 5-fold cross-validation")
+    assert line.endswith("% by 5-fold cross-validation of the probe")
+
+
+def test_the_line_does_not_pass_the_probes_accuracy_off_as_that_of_what_followed(toy_domains: Any) -> None:
+    """Without a validation split nothing was measured after the probe, so the line says whose accuracy it gives."""
+    result = run(toy_domains, strategy={"name": "lp_ft", "epochs": 1}, min_steps_per_epoch=1)
+    assert result.line.endswith("% by 5-fold cross-validation of the probe")
+    assert result.outputs["training"].val_accuracy is None
 
 
 def test_an_unknown_strategy_lists_what_exists() -> None:

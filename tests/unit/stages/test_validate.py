@@ -68,14 +68,20 @@ UNREADABLE = {"error": "not an image (it begins with '<html')", "width": None, "
 def test_small_digits_with_few_labels_pass_without_a_warning(tmp_path):
     """The embedded default is sound data."""
     result = run(tmp_path, rows(), rows("source"))
-    assert "30 target + 30 source images · 21 checks passed, 0 warnings · 0 quarantined" == result.line
+    assert (
+        "30 target + 30 source images · 21 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
+        == result.line
+    )
     assert (30, 30) == (len(result.outputs["target_manifest"]), len(result.outputs["source_manifest"]))
     assert (result.outputs["data_docs"].path / "index.html").is_file()
 
 
 def test_a_target_alone_passes(tmp_path):
     """Without a source nothing is said of one."""
-    assert "30 target images · 21 checks passed, 0 warnings · 0 quarantined" == run(tmp_path, rows()).line
+    assert (
+        "30 target images · 21 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
+        == run(tmp_path, rows()).line
+    )
 
 
 def test_a_target_without_labels_passes_and_says_there_is_no_score(tmp_path):
@@ -121,7 +127,9 @@ def test_quarantine_leaves_unreadable_images_out_and_lists_them(tmp_path):
     """The run goes on with a warning."""
     result = run(tmp_path, with_cells(rows(), 3, name="photo3.jpg", **UNREADABLE), unreadable="quarantine")
     report = result.outputs["validation"]
-    assert "29 target images · 20 checks passed, 1 warning · 1 quarantined" == result.line
+    assert (
+        "29 target images · 20 checks passed, 1 warning · 1 quarantined · reports/data_docs/index.html" == result.line
+    )
     assert [("target", "photo3.jpg", "not an image (it begins with '<html')")] == [
         (row.domain, row.name, row.reason) for row in report.quarantined
     ]

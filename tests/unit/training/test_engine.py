@@ -79,47 +79,78 @@ def test_frozen_groups_do_not_move(toy_domains: Any, batch_norm: str) -> None:
         assert bool(moved - weights) == statistics_move
 
 
-def test_a_frozen_weight_that_moves_is_an_error(toy_domains: Any) -> None:
-    """The promise is checked, not assumed: a loss that meddles with a frozen block is caught."""
+def test_guards_hold_in_honest_training(toy_domains: Any) -> None:
+    """All are measured and kept; nothing is promised about frozen weights where none are frozen."""
+    network = a_network()
+    outcome = fit(
+        network,
+        [a_phase(network)],
+        images(toy_domains, "train"),
+        images(toy_domains, "val"),
+        OPTIONS,
+        toy_domains.context(),
+    )
+    assert {"training_loss_did_not_diverge": True, "validation_losses_finite": True} == outcome.guards
+
+
+def test_a_frozen_weight_that_moves_breaks_its_guard(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The promise is measured, not assumed: a loss that meddles with a frozen block is found out, phases later too."""
     network = a_network()
 
-    def meddling(network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def meddling(phase: Phase, network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            next(iter(network.parameters_of("stem").values())).add_(0.1)
+            next(iter(network.parameters_of("stem").values())).add_(0.1 * (phase.name == "tune"))
         return functional.cross_entropy(network(views), labels)
 
-    phase = a_phase(network, learning_rates={**dict.fromkeys(network.groups, 1e-3), "stem": None}, loss=meddling)
-    with pytest.raises(TrainingError, match=r"changed frozen weights: backbone.stem.0.0.weight"):
-        fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+    monkeypatch.setattr(engine, "batch_loss", meddling)
+    rates = {**dict.fromkeys(network.groups, 1e-3), "stem": None}
+    phases = [a_phase(network, learning_rates=rates), a_phase(network, name="later", learning_rates=rates)]
+    outcome = fit(network, phases, images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+    assert outcome.guards["frozen_weights_unchanged"] is False
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(toy_domains: Any) -> None:
+def test_training_that_diverges_breaks_its_guard(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that climb instead of descending end on a high, finite loss; with validation the start is kept instead."""
+    network = a_network()
+
+    def climbing(phase: Phase, network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = functional.cross_entropy(network(views), labels)
+        return 2 * loss.detach() - loss
+
+    monkeypatch.setattr(engine, "batch_loss", climbing)
+    phase = a_phase(network, epochs=4, learning_rates=dict.fromkeys(network.groups, 3e-2))
+    held = []
+    for val in (None, images(toy_domains, "val")):
+        outcome = fit(a_network(), [phase], images(toy_domains, "train"), val, OPTIONS, toy_domains.context())
+        held.append(outcome.guards["training_loss_did_not_diverge"])
+    assert [False, True] == held
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """NaN does not go on silently; the message says where it happened and what to lower."""
     network = a_network()
-    phase = a_phase(network, loss=lambda network, views, labels: network(views).sum() * float("nan"))
+    monkeypatch.setattr(engine, "batch_loss", lambda phase, network, views, labels: network(views).sum() * float("nan"))
     with pytest.raises(TrainingError, match=r"became nan in phase 'tune', epoch 1.*lower the strategy's rates"):
-        fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+        fit(network, [a_phase(network)], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
 
 
-def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any) -> None:
+def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A phase that only makes things worse ends after ``patience`` epochs on the weights it began with."""
     network = a_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    phase = a_phase(
-        network,
-        epochs=9,
-        patience=2,
-        loss=lambda network, views, labels: -functional.cross_entropy(network(views), labels),
-    )
+    phase = a_phase(network, epochs=9, patience=2)
+    away = lambda phase, network, views, labels: -functional.cross_entropy(network(views), labels)  # noqa: E731
+    monkeypatch.setattr(engine, "batch_loss", away)
     outcome = fit(
         network, [phase], images(toy_domains, "train"), images(toy_domains, "val"), OPTIONS, toy_domains.context()
     )
     assert len(outcome.history) == 2
+    assert {"tune": 0} == outcome.kept
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(
-    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Stop in the second phase's second epoch, start again: weights, curves and live file are as if undisturbed."""
     monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", 0.0)
@@ -127,26 +158,52 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     def run(scratch: Path, dies_at: int | None = None) -> tuple[dict[str, torch.Tensor], list[Any]]:
         network, steps = a_network(), iter(range(1000))
 
-        def dying(network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        def dying(phase: Phase, network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             if next(steps) == dies_at:
                 raise KeyboardInterrupt
             return functional.cross_entropy(network(views), labels)
 
-        phases = [
-            a_phase(network, loss=dying, batch_norm="train"),
-            a_phase(network, name="second", epochs=3, loss=dying, patience=2),
-        ]
+        monkeypatch.setattr(engine, "batch_loss", dying)
+        phases = [a_phase(network, batch_norm="train"), a_phase(network, name="second", epochs=3, patience=2)]
         context = toy_domains.context(scratch=scratch)
         outcome = fit(network, phases, images(toy_domains, "train"), images(toy_domains, "val"), OPTIONS, context)
-        return dict(network.state_dict()), outcome.history
+        return dict(network.state_dict()), [outcome.history, outcome.kept, outcome.guards]
 
     undisturbed, curves = run(tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", dies_at=2 * 5 + 5 + 3)  # five steps per epoch
+    capsys.readouterr()
     resumed, resumed_curves = run(tmp_path / "b")
+    assert "going on from a checkpoint, 3 epoch(s) done" in capsys.readouterr().out
     assert curves == resumed_curves
     assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
     assert (tmp_path / "a/live.jsonl").read_text() == (tmp_path / "b/live.jsonl").read_text()
+
+
+def test_a_checkpoint_of_another_thread_count_is_left_alone(
+    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A resume under another affinity would mix two ways of rounding: it starts anew, and says so."""
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", 0.0)
+    before = torch.get_num_threads()
+
+    def starts_with(threads: int) -> int:
+        """The epochs that the loop believes are done."""
+        torch.set_num_threads(threads)
+        network, train = a_network(), images(toy_domains, "train")
+        context = toy_domains.context(scratch=tmp_path / "scratch")
+        loop = engine._Loop(network, [a_phase(network)], train, None, OPTIONS, context, "training")
+        done = loop.state.epoch
+        loop.run()
+        return done
+
+    try:
+        assert [0, 2, 0] == [starts_with(threads) for threads in (1, 1, 2)]
+    finally:
+        torch.set_num_threads(before)
+    said = capsys.readouterr().out
+    assert "starting anew: the checkpoint was made by cpu, 1 thread(s)" in said
+    assert "this is cpu, 2 thread(s)" in said
 
 
 def test_live_curves_have_one_line_per_epoch(toy_domains: Any, tmp_path: Path) -> None:
@@ -170,7 +227,7 @@ def test_the_table_of_groups_is_printed(toy_domains: Any, capsys: pytest.Capture
         OPTIONS,
         toy_domains.context(),
     )
-    printed = [line.split() for line in capsys.readouterr().err.splitlines()]
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["tune", "stem", "464", "frozen", "fixed"] in printed
     assert ["tune", "head", "771", "1.0e-03", "none"] in printed
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.training.linear_probe import UNSEEN_BIAS, Head, Scaler, choose_penalty, cross_entropy, path
+from pipeline.training.heads import facts
+from pipeline.training.linear_probe import UNSEEN_BIAS, Head, Probe, Scaler, choose_penalty, cross_entropy, path
 from pipeline.training.task import Labelled
 
 
@@ -77,6 +79,19 @@ def test_noisy_labels_ask_for_a_stronger_penalty() -> None:
     assert chosen[0] < chosen[1]
 
 
+def test_a_penalty_at_the_end_of_the_path_is_told() -> None:
+    """A note and no failure: the best penalty may lie beyond what was tried."""
+    head = Head(np.zeros((2, 3), np.float32), np.zeros(2, np.float32))
+    inside, at_end = (Probe(head, penalty, 0.98, "validation split", [10, 1, 0.1]) for penalty in (1, 0.1))
+    assert inside.is_inside
+    assert not at_end.is_inside
+    task = SimpleNamespace(holds_out=True)
+    assert [
+        "The probe's penalty 0.1 was chosen from 3 by cross-entropy (validation split, 98.0% right); "
+        "it ends the path, so a better one may lie beyond."
+    ] == facts(task, at_end)["sentences"]
+
+
 def test_cross_entropy_is_the_formula() -> None:
     """Two rows by hand: log(1 + e^-1) and log(2)."""
     logits = np.array([[1.0, 0.0], [3.0, 3.0]])
@@ -96,7 +111,7 @@ def test_selection_is_by_cross_validation_where_validation_is_tiny(toy_domains: 
         train.Params(strategy="probe"), toy_domains.context(), label_space=toy_domains.labels, **given, **tables
     )
     record = result.outputs["training"]
-    assert record.selection == "5-fold cross-validation"
+    assert record.selection == "5-fold cross-validation of the probe"
     assert record.val_accuracy is None
     assert record.cv_accuracy is not None
     assert "by 5-fold cross-validation" in result.line
