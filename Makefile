@@ -28,10 +28,13 @@ run: setup  ## retrain the workspace in this folder (the embedded digits by defa
 	@$(BIN)/graftline run
 
 test: setup  ## the default tests: quick, offline, no server
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slow: setup  ## the deployment, the worker and the servers, for minutes and for real
+	@$(BIN)/python -m pytest -m slow
 
 faults: setup  ## the longer fault-injection run
-	@$(BIN)/python -m pytest tests/faults -m "faults or not faults"
+	@$(BIN)/python -m pytest tests/faults -m ""
 
 check: setup  ## lint, types, layers, dvc.yaml in step
 	@$(BIN)/ruff format --check .
@@ -56,4 +59,4 @@ servers: setup  ## start an MLflow server, a Prefect server and a worker on this
 servers-stop: setup  ## stop them
 	@$(BIN)/python -m infra.servers stop
 
-.PHONY: help setup run test faults check format bench lock servers servers-stop
+.PHONY: help setup run test test-slow faults check format bench lock servers servers-stop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,17 @@ from pipeline.graph.executor import Ran
 from pipeline.release.decide import Outcome
 
 
-def run(workspace: Path, *, emit: Callable[[str], None] = print) -> Outcome:
-    """Retrain in this process; ``emit`` gets one line per stage and the closing line. Raises what
-    :func:`flows.sequence.retrain` raises."""
-    return sequence.retrain(Calls(workspace, emit))
+def run(workspace: Path, *, emit: Callable[[str], None] = print, assignments: Sequence[str] = ()) -> Outcome:
+    """Retrain in this process; ``emit`` gets one line per stage and the closing line, ``assignments`` (``key=value``)
+    go into params.yaml first. Raises what :func:`flows.sequence.retrain` raises."""
+    return sequence.retrain(Calls(workspace, emit, assignments))
 
 
 class Calls(Runner):
     """Every part a plain call; the transaction is a stack of what is to be undone."""
 
-    def __init__(self, workspace: Path, emit: Callable[[str], None]) -> None:
-        super().__init__(workspace, emit)
+    def __init__(self, workspace: Path, emit: Callable[[str], None], assignments: Sequence[str] = ()) -> None:
+        super().__init__(workspace, emit, assignments)
         self._done: list[tuple[Step, Any]] = []
 
     def stage(self, name: str) -> Ran:

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows import prefect_server
 from flows.environment import quiet_console
 from pipeline import params
+from pipeline.core.errors import ParamsError
 from pipeline.params import Settings
 from pipeline.release.decide import Outcome
 from pipeline.tracking.session import open_session
 
 
-def run(workspace: Path, *, emit: Callable[[str], None] = print) -> Outcome:
-    """Retrain; ``emit`` gets one line per stage and the closing line. Raises what
-    :func:`flows.sequence.retrain` raises.
+def run(workspace: Path, *, emit: Callable[[str], None] = print, assignments: Sequence[str] = ()) -> Outcome:
+    """Retrain; ``emit`` gets one line per stage and the closing line, ``assignments`` (``key=value``) go into
+    params.yaml once the workspace is ours. Raises what :func:`flows.sequence.retrain` raises.
 
     Prefect is imported in here: while its server starts, and after the terminal was claimed for our own lines.
     """
-    settings = params.load(workspace)  # a typo need not wait for a server
+    settings = _preview(workspace, assignments)  # a typo need not wait for a server
     quiet_console()
     with prefect_server.reachable(workspace, meanwhile=lambda: _open_tracking(workspace, settings)):
         from flows.retrain import call
 
-        return call(workspace, emit)
+        return call(workspace, emit, assignments)
+
+
+def _preview(workspace: Path, assignments: Sequence[str]) -> Settings:
+    """What the settings will be; params.yaml itself may belong to a run that is at work."""
+    if not assignments:
+        return params.load(workspace)
+    file = workspace / params.FILE
+    params.read(file)  # named as it is where it is missing or no YAML
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copyfile(file, Path(scratch, params.FILE))
+        try:
+            params.assign(Path(scratch), list(assignments))
+        except ParamsError as error:
+            where = error.where.replace(scratch, str(workspace))
+            raise ParamsError(expected=error.expected, found=error.found, where=where, remedy=error.remedy) from None
+        return params.load(Path(scratch))
 
 
 def _open_tracking(workspace: Path, settings: Settings) -> None:

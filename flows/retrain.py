@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows import sequence
-from flows.tasks import Tasks, heard_by
+from flows.tasks import Tasks, called_with
 from pipeline.release.decide import Outcome
 
 
@@ -33,7 +33,7 @@ def retrain(workspace: Path = Path()) -> State[Outcome]:
     return Completed(name=outcome.kind.capitalize(), message=outcome.line, data=outcome)
 
 
-def call(workspace: Path, emit: Callable[[str], None]) -> Outcome:
+def call(workspace: Path, emit: Callable[[str], None], assignments: Sequence[str] = ()) -> Outcome:
     """Run the flow here and return its outcome, or raise what it raised."""
-    with heard_by(emit):
+    with called_with(emit, assignments):
         return cast(Outcome, retrain(workspace, return_state=True).result())

@@ -5,7 +5,7 @@ so that ``graftline run``, ``graftline run --inline`` and a deployment cannot dr
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from flows.steps import (
     PROMOTE,
     PUBLISH,
     RECORD_RUN,
+    RECOVER,
     REGISTER,
     REPORT,
     SETTLED,
@@ -30,23 +31,27 @@ from flows.steps import (
     Step,
 )
 from pipeline import params
-from pipeline.core.errors import ServiceError
+from pipeline.core.errors import GraftlineError
 from pipeline.core.lock import workspace_lock
-from pipeline.graph import executor
+from pipeline.graph import dvcfile, executor
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings
-from pipeline.release import decide
+from pipeline.release import decide, steps
 from pipeline.release.decide import Outcome
 from pipeline.reporting import report
 
 
 class Runner(abc.ABC):
-    """Runs the parts of the sequence in one workspace, and says what happens."""
+    """Runs the parts of the sequence in one workspace, and says what happens.
 
-    def __init__(self, workspace: Path, emit: Callable[[str], None]) -> None:
+    ``assignments`` are ``key=value`` pairs for params.yaml, written there once the workspace is ours.
+    """
+
+    def __init__(self, workspace: Path, emit: Callable[[str], None], assignments: Sequence[str] = ()) -> None:
         self.workspace = workspace.resolve()
         self.emit = emit
+        self.assignments = list(assignments)
 
     @cached_property
     def settings(self) -> Settings:
@@ -78,18 +83,34 @@ def retrain(run: Runner) -> Outcome:
         BusyError: another run holds the workspace.
         StageError, ServiceError: something broke. Nothing is promoted then, and the next run goes on from here.
     """
+    if not (run.workspace / params.FILE).is_file():
+        raise params.no_workspace(run.workspace)  # before a lock makes its folder there
     with workspace_lock(run.workspace, emit=run.say):
         record = _Record(run)
         outcome = None
+        _prepare(run)
         try:
             _bring_up_to_date(run, record)
             outcome = run.step(SETTLED) or _decide(run, record)
             _report(run, outcome, fresh=record.id is not None)
         finally:
             record.finish(outcome)
-    _announce(run, outcome)
     run.say(outcome.line)
+    _announce(run, outcome)
     return outcome
+
+
+def _prepare(run: Runner) -> None:
+    """Params and graph in step, and nothing half-done from a run that was killed; before hours of training, whatever
+    would fail after them."""
+    if run.assignments:
+        for change in params.assign(run.workspace, run.assignments):
+            run.say(f"set {change}")
+    steps.check_webhook(run.settings)
+    if dvcfile.write(run.workspace, run.settings):
+        run.say("dvc.yaml brought in step with params.yaml and the installed code")
+    for line in run.step(RECOVER):
+        run.say(line)
 
 
 def _bring_up_to_date(run: Runner, record: _Record) -> None:
@@ -131,8 +152,12 @@ def _decide(run: Runner, record: _Record) -> Outcome:
 
 def _report(run: Runner, outcome: Outcome, *, fresh: bool) -> None:
     """The page says how it ended. Where nothing changed, the page of the run that decided stays."""
-    if fresh or not (run.workspace / report.PATH).is_file():
+    if not fresh and (run.workspace / report.PATH).is_file():
+        return
+    try:
         run.step(REPORT, outcome.kind)
+    except Exception as error:  # noqa: BLE001  # whatever a page may stumble over: the decision stands
+        run.say(f"No report was written: {type(error).__name__}: {error}")
 
 
 def _announce(run: Runner, outcome: Outcome) -> None:
@@ -140,7 +165,7 @@ def _announce(run: Runner, outcome: Outcome) -> None:
         return
     try:
         run.step(ANNOUNCE, outcome)
-    except ServiceError as error:
+    except GraftlineError as error:
         run.say(f"Nobody was told: {error}")  # the decision stands
 
 
@@ -162,5 +187,5 @@ class _Record:
             return
         try:
             self._run.step(FINISH_RUN, self.id, outcome)
-        except ServiceError as error:
+        except GraftlineError as error:
             self._run.say(f"The MLflow run {self.id} was left open: {error}")

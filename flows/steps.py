@@ -25,6 +25,7 @@ class Step(NamedTuple):
     """More than one where a server or a network may be in a bad moment."""
 
 
+RECOVER = Step("recover", "finish or clear up what a killed run has left", steps.recover, attempts=3)
 PIN_DATA_PROFILE = Step("pin_data_profile", "keep the last data's profile to compare with", steps.pin_data_profile)
 PIN_CHAMPION = Step("pin_champion", "pin the champion to compare with", steps.pin_champion, attempts=3)
 OPEN_RUN = Step("open_run", "open the MLflow run", steps.start_run, attempts=3)
@@ -51,6 +52,7 @@ REPORT = Step("report", "write the page about this run", report.write)
 ANNOUNCE = Step("announce", "tell the webhook", steps.announce, attempts=3)
 
 STEPS = (
+    RECOVER,
     PIN_DATA_PROFILE,
     PIN_CHAMPION,
     OPEN_RUN,

@@ -7,7 +7,7 @@ text of a path, not the file. Retries are in :func:`flows.steps.attempt`, where 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import partial
@@ -66,24 +66,27 @@ def _unheard(line: str) -> None:
 
 
 _LISTENER: ContextVar[Callable[[str], None]] = ContextVar("listener", default=_unheard)
+_ASSIGNMENTS: ContextVar[Sequence[str]] = ContextVar("assignments", default=())
 
 
 @contextlib.contextmanager
-def heard_by(emit: Callable[[str], None]) -> Iterator[None]:
-    """Inside the block ``emit`` gets every line, besides the log. Not a parameter of the flow, because those travel to
-    the server; not in the flow's module, because Prefect pickles what a served flow refers to there."""
-    token = _LISTENER.set(emit)
+def called_with(emit: Callable[[str], None], assignments: Sequence[str]) -> Iterator[None]:
+    """Inside the block ``emit`` gets every line, besides the log, and ``assignments`` go into params.yaml. Not
+    parameters of the flow, because those travel to the server (an assignment may hold a secret); not in the flow's
+    module, because Prefect pickles what a served flow refers to there."""
+    tokens = _LISTENER.set(emit), _ASSIGNMENTS.set(assignments)
     try:
         yield
     finally:
-        _LISTENER.reset(token)
+        _LISTENER.reset(tokens[0])
+        _ASSIGNMENTS.reset(tokens[1])
 
 
 class Tasks(Runner):
     """Every part a Prefect task; only for use inside a flow."""
 
     def __init__(self, workspace: Path) -> None:
-        super().__init__(workspace, _LISTENER.get())
+        super().__init__(workspace, _LISTENER.get(), _ASSIGNMENTS.get())
         self.reason = "the run was stopped"
 
     def say(self, line: str) -> None:

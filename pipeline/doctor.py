@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline import params
-from pipeline.core.errors import GraftlineError
-from pipeline.graph import dvcfile
+from pipeline.core.errors import GraftlineError, InputError
+from pipeline.graph import dvcfile, outside
+from pipeline.graph.table import STAGES
 from pipeline.params import Settings, no_workspace
 
 NEEDED_FREE_GB = 2.0
@@ -41,7 +42,13 @@ def examine(workspace: Path) -> list[Finding]:
         settings = params.load(workspace)
     except GraftlineError as error:
         return [*findings, Finding("broken", f"params.yaml: {error}")]
-    checks: tuple[Callable[[Path, Settings], Iterator[Finding]], ...] = (_layout, _data, _weights, _tracking, _prefect)
+    checks: tuple[Callable[[Path, Settings], Iterator[Finding]], ...] = (
+        _layout,
+        _places,
+        _runtime,
+        _tracking,
+        _prefect,
+    )
     return [
         *findings,
         Finding("fine", "params.yaml is valid"),
@@ -85,30 +92,28 @@ def _layout(workspace: Path, settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _data(workspace: Path, settings: Settings) -> Iterator[Finding]:
-    from pipeline.core import plugins
-
-    for domain in ("target", "source"):
-        source = getattr(settings.ingest, domain)
-        if source is None:
-            continue
-        place = plugins.load("pipeline.data.sources", source.name).location(source)
-        if place is None:
-            yield Finding("fine", f"{domain}: {source.name}")
-        elif (workspace / place).exists():
-            yield Finding("fine", f"{domain}: {source.name} in {place}")
+def _places(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    """The images, suites and checkpoint that params.yaml names."""
+    for stage in STAGES:
+        try:
+            outside.check(workspace, stage, settings)
+        except InputError as error:
+            yield Finding("broken", f"{error.where}: {error.found}", error.remedy)
         else:
-            yield Finding("broken", f"{domain}: {place} does not exist", f"Mend ingest.{domain}.path, or `dvc pull`.")
+            yield from (Finding("fine", f"{key}: {path}") for key, path, _ in outside.places(stage, settings))
 
 
-def _weights(workspace: Path, settings: Settings) -> Iterator[Finding]:
-    file = getattr(settings.backbone.weights, "file", None)
-    if file is None:
-        yield Finding("fine", f"backbone: {settings.backbone.name}, weights: {settings.backbone.weights}")
-    elif (workspace / file.expanduser()).is_file():
-        yield Finding("fine", f"backbone: {settings.backbone.name} from {file}")
-    else:
-        yield Finding("broken", f"backbone.weights.file {file} does not exist", "Mend the path, or `dvc pull`.")
+def _runtime(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    from pipeline.core.device import choose
+
+    try:
+        choose(settings.runtime.device)
+    except (GraftlineError, RuntimeError) as error:
+        yield Finding("broken", f"runtime.device: {error}", "Set runtime.device to auto.")
+    webhook = settings.notify.webhook
+    name = webhook.get_secret_value() if webhook else ""
+    if name.startswith("$") and name[1:] not in os.environ:
+        yield Finding("broken", f"notify.webhook: the variable {name} is not set", "Export it where runs start.")
 
 
 def _tracking(workspace: Path, settings: Settings) -> Iterator[Finding]:

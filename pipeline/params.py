@@ -197,7 +197,9 @@ def _assign(document: dict[str, Any], text: str) -> str | None:
     if last == "name" and old is not None and old != parsed and _plugin_package(parents):
         section.clear()  # another plug-in: the old one's values do not apply to it
     section[last] = parsed
-    return None if old == parsed else f"{key}: {_plain(old)} → {_plain(parsed)}"
+    if old == parsed:
+        return None
+    return f"{key}: changed" if key in SECRET_KEYS else f"{key}: {_plain(old)} → {_plain(parsed)}"
 
 
 def _parsed(key: str, value: str) -> Any:

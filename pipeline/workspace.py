@@ -64,7 +64,7 @@ def status(workspace: Path) -> Iterator[str]:
         yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
     if not stale:
         yield "stages     all up to date"
-    yield f"champion   {History(workspace).champion_line() or 'none yet'}"
+    yield f"champion   {History(workspace).champion_line(settings.model) or 'none yet'}"
     yield "next       graftline run" if stale else "next       change the data or params.yaml, then graftline run"
 
 
@@ -142,11 +142,13 @@ def _write_files(folder: Path, preset: str, places: dict[str, Path]) -> None:
     from pipeline.release.pin import ensure_pins
 
     document = _filled(folder, preset, places)
+    model = document["model"]
     with files.replacing(folder / params.FILE) as fresh:
         params.dump(document, fresh)
     files.write_text(folder / SCHEMA_FILE, json.dumps(params.json_schema(), indent=2) + "\n")
     prefect = (TEMPLATES / "prefect.yaml").read_text(encoding="utf-8")
-    files.write_text(folder / "prefect.yaml", prefect.replace("digits", document["model"]))
+    named = prefect.replace("retrain/digits", f"retrain/{model}").replace("name: digits ", f'name: "{model}" ')
+    files.write_text(folder / "prefect.yaml", named)
     _append(folder / ".gitignore", TEMPLATES / "gitignore")
     _append(folder / ".dvcignore", TEMPLATES / "dvcignore")
     ensure_pins(folder)
@@ -157,7 +159,7 @@ def _filled(folder: Path, preset: str, places: dict[str, Path]) -> Any:
     """The preset's params.yaml, comments kept, with the user's places in it."""
     document = params.read(TEMPLATES / f"{preset}.yaml")
     if places:
-        document["model"] = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.") or "model"
+        document["model"] = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._") or "model"
         document["ingest"]["source"] = None
     for domain, place in places.items():
         inside = place.is_relative_to(folder.resolve())

@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from pipeline import params
 from pipeline.cli.app import CURRENT, Workspace, app, say
 from pipeline.core.errors import BundleError, DataError, InputError
 
@@ -48,22 +49,32 @@ def predict(
 
 
 def _resolve(model: str, workspace: Path) -> Path:
-    """A path as it is; an alias or a version through the workspace's hand-off folder."""
+    """A path as it is; an alias or a version, alone or as ``NAME@champion``, through the workspace's own folders."""
     if Path(model).exists():
         return Path(model)
-    from pipeline import params
-
-    handoff = workspace / params.load(workspace).publish.handoff if (workspace / params.FILE).exists() else None
-    places = {"champion": handoff and handoff / "current", "challenger": workspace / "bundle"}
-    place = places.get(model, handoff and handoff / model)
+    place = _by_alias(model.rpartition("@")[2], workspace) if (workspace / params.FILE).exists() else None
     if place is None or not place.exists():
         raise BundleError(
-            expected="a bundle folder, an .onnx file, `champion`, `challenger` or a version such as `v1`",
+            expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
             found=f"'{model}', which does not exist",
             where="the first argument of graftline predict",
             remedy="graftline models lists the versions of this workspace; -C names another workspace.",
         )
     return place
+
+
+def _by_alias(alias: str, workspace: Path) -> Path | None:
+    """Where the model of an alias lies: published versions in the hand-off folder, the latest in ``bundle``."""
+    from pipeline.release.history import History
+
+    settings = params.load(workspace)
+    handoff = workspace / settings.publish.handoff
+    if alias == "challenger":
+        return workspace / "bundle"
+    if alias == "previous":
+        champions = History(workspace).champions(settings.model)
+        return handoff / f"v{champions[-2]}" if len(champions) > 1 else None
+    return handoff / ("current" if alias == "champion" else alias)
 
 
 def _files(images: list[Path]) -> list[Path]:

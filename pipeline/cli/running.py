@@ -31,14 +31,7 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 when the verdict is a hold.")] = False,
 ) -> None:
     """Retrain: bring every stage up to date, judge the result, promote or hold it, hand it off."""
-    from pipeline import params
-    from pipeline.graph import dvcfile
-
-    for change in params.assign(workspace, assignments or []):
-        say(f"set {change}")
-    if dvcfile.write(workspace, params.load(workspace)):
-        say("dvc.yaml brought in step with params.yaml and the installed code")
-    outcome = _runner(inline)(workspace, emit=say)
+    outcome = _runner(inline)(workspace, emit=say, assignments=assignments or [])
     for line in _where(workspace, outcome):
         say(line)
     if strict and outcome.kind == "held":
@@ -78,8 +71,9 @@ def stage(
     workspace: Workspace = CURRENT,
 ) -> None:
     """Run one stage here and now; this is what dvc.yaml calls. (`dvc repro NAME` runs it only if it is stale.)"""
+    from pipeline import params
     from pipeline.core.errors import ParamsError
-    from pipeline.graph import executor
+    from pipeline.graph import dvcfile, executor
     from pipeline.graph.table import BY_NAME
 
     if name not in BY_NAME:
@@ -89,6 +83,8 @@ def stage(
             where="graftline stage",
             remedy="Name one of them.",
         )
+    if "DVC_STAGE" in os.environ and not executor.is_child():  # a plain `dvc repro`
+        dvcfile.require_tracked(workspace, BY_NAME[name], params.load(workspace))
     executor.end_with_parent()
     cost = executor.execute(workspace, name)
     if not executor.is_child():

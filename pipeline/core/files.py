@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,33 +16,96 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+_SUFFIX = ".partial"
+_HOLDER = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")
+"""A temporary folder of ours: ``.NAME.k3j9x0_a.partial`` beside ``NAME``."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+"""How a file system or a kernel says that it cannot exchange two names."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` for a file or folder; put it in place when the block ends well.
+    """Yield a temporary path beside ``path`` for a file, folder or symlink; put it in place when the block ends well.
 
-    The temporary lies on the same file system, so the final rename is atomic; on an exception it is removed and
-    ``path`` is left as it was.
+    The temporary lies on the same file system. A file or link is replaced by one rename. So is a folder that is not
+    there yet; one that is there is exchanged with the new one in one step where Linux and the file system can
+    (``renameat2``: ext4, xfs, btrfs, tmpfs, overlayfs). Elsewhere (NFS, macOS) it takes two renames, and who looks
+    between them finds no folder. On an exception the temporary is removed and ``path`` is left as it was; what a killed
+    process leaves, :func:`sweep` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent))
+    with _locked(holder):
+        try:
+            fresh = holder / path.name
+            yield fresh
+            _sync(fresh)
+            _put_in_place(fresh, path, holder)
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove the temporaries in ``folder`` that :func:`replacing` had to leave because its process was killed.
+
+    Returns those removed; one that a living process holds is left alone.
+    """
+    found = [path for path in folder.glob(f".*{_SUFFIX}") if _HOLDER.fullmatch(path.name) and path.is_dir()]
+    return [holder for holder in found if _removed(holder)]
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Give each of two paths the other's content in one step; False where the system cannot, and nothing is changed."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+@contextlib.contextmanager
+def _locked(holder: Path) -> Iterator[None]:
+    """Hold the folder as a living process's; the operating system frees a dead one's."""
+    descriptor = os.open(holder, os.O_RDONLY)
     try:
-        fresh = holder / path.name
-        yield fresh
-        _sync(fresh)
-        _put_in_place(fresh, path, holder)
+        with contextlib.suppress(OSError):  # a file system without locks: sweep then leaves the folder alone
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
+        os.close(descriptor)
+
+
+def _removed(holder: Path) -> bool:
+    descriptor = os.open(holder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
         shutil.rmtree(holder, ignore_errors=True)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _put_in_place(fresh: Path, path: Path, holder: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        if exchange(fresh, path):
+            return  # the old folder lies in the holder now
         os.replace(path, holder / "old")  # a folder cannot replace a folder that holds something
     os.replace(fresh, path)
 
 
 def _sync(path: Path) -> None:
     """Flush to disk before the rename, so that a power cut cannot leave an empty file under the final name."""
+    if path.is_symlink():
+        return
     for entry in [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]:
         descriptor = os.open(entry, os.O_RDONLY)
         try:

@@ -7,7 +7,7 @@ that code, kept in ``state/code.json``, so that an upgrade of the package is see
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import files
-from pipeline.graph import closure
+from pipeline.core.errors import WorkspaceError
+from pipeline.graph import closure, outside
 from pipeline.graph.table import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ CODE_FILE = "state/code.json"
 
 HEADER = """\
 # Rendered by `graftline render` from pipeline/graph/table.py and params.yaml: change those, not this file.
-# Stages of your own are kept as they are. Deeper paths below `deps` are the code a stage depends on.
+# What you add (stages, plots, artifacts) is kept. Paths to .py files below `deps` are the code a stage depends on.
 """
 
 
@@ -35,6 +36,24 @@ def in_step(workspace: Path, settings: Settings) -> bool:
     """Is the workspace's dvc.yaml what :func:`write` would make of it?"""
     path = workspace / FILE
     return path.is_file() and path.read_text(encoding="utf-8") == text(workspace, settings)
+
+
+def require_tracked(workspace: Path, stage: Stage, settings: Settings) -> None:
+    """What the stage is about to read from outside is among its deps; else DVC would not notice when it changes.
+
+    Raises:
+        WorkspaceError: params.yaml names a place that dvc.yaml, rendered before, does not.
+    """
+    entry = params.read(workspace / FILE)["stages"][stage.name] if (workspace / FILE).is_file() else {}
+    deps = entry.get("deps", [])
+    for place in outside.places(stage, settings):
+        if place.path not in deps and f"${{{place.key}}}" not in deps:
+            raise WorkspaceError(
+                expected=f"'{place.path}' among the deps of stage {stage.name}",
+                found=f"a {FILE} that was rendered for other parameters",
+                where=str(workspace / FILE),
+                remedy="graftline render (graftline run does it by itself).",
+            )
 
 
 def write(workspace: Path, settings: Settings) -> bool:
@@ -47,18 +66,17 @@ def write(workspace: Path, settings: Settings) -> bool:
 
 
 def text(workspace: Path, settings: Settings) -> str:
-    """The whole file: our stages, then any the user has added, then plots."""
-    from io import StringIO
-
+    """The whole file: our stages and plots, and whatever else the user has put there."""
     written = params.read(workspace / params.FILE)
-    document = {"stages": {stage.name: _entry(workspace, stage, settings, written) for stage in STAGES}}
-    document["stages"].update(_foreign_stages(workspace / FILE))
-    document["plots"] = _plots()  # type: ignore[assignment]
+    document = _kept(workspace / FILE)
+    own = document.pop("stages", {})
+    ours = {stage.name: _entry(workspace, stage, settings, written) for stage in STAGES}
+    plots = document.pop("plots", [])
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = StringIO()
-    yaml.dump(document, stream)
+    yaml.dump({"stages": {**ours, **own}, "plots": [*_plots(), *plots], **document}, stream)
     return HEADER + stream.getvalue()
 
 
@@ -66,49 +84,36 @@ def is_this_repository(workspace: Path) -> bool:
     return workspace.resolve() == closure.CODE_ROOT
 
 
-def _entry(workspace: Path, stage: Stage, settings: Settings, written: Collection[str]) -> dict[str, Any]:
-    """One stage; ``written`` are the sections that params.yaml has: DVC refuses to depend on one that is not there."""
+def _entry(workspace: Path, stage: Stage, settings: Settings, written: dict[str, Any]) -> dict[str, Any]:
+    """One stage; ``written`` is params.yaml as it stands: DVC refuses to depend on a section that is not there."""
+    places = [_reference(written, place.key, place.path) for place in outside.places(stage, settings)]
     entry: dict[str, Any] = {
         "cmd": f"graftline stage {stage.name}",
         "desc": stage.summary,
         "params": [key for key in (stage.name, *stage.shared) if key in written],
-        "deps": [*_data_deps(stage, settings), *(CATALOG[name].path for name in stage.inputs_used(settings))],
+        "deps": [*places, *(CATALOG[name].path for name in stage.inputs_used(settings))],
     }
+    chosen = [
+        (package, _reference(written, key, settings.value(key)))
+        for package, key in stage.plugins
+        if key and settings.value(key) is not None
+    ]
     if is_this_repository(workspace):
         entry["deps"] += [path.as_posix() for path in closure.modules_of(stage)]
-        entry["deps"] += [_chosen_plugin(package, key) for package, key in _choices(stage, settings)]
+        entry["deps"] += [f"{package.replace('.', '/')}/{name}.py" for package, name in chosen]
     else:
-        chosen = [f"{_family(package)}.${{{key}}}" for package, key in _choices(stage, settings)]
-        entry["params"].append({CODE_FILE: [stage.name, *chosen]})
+        entry["params"].append({CODE_FILE: [stage.name, *(f"{_family(package)}.{name}" for package, name in chosen)]})
     for name in stage.outputs:
         _add_output(entry, name)
     return {key: value for key, value in entry.items() if value}
 
 
-def _data_deps(stage: Stage, settings: Settings) -> list[str]:
-    """What lies outside the graph: the images ingest reads, a team's own suites, the checkpoint file backbone reads."""
-    if stage.name == "ingest":
-        from pipeline.core import plugins
-
-        chosen = [source for source in (settings.ingest.target, settings.ingest.source) if source is not None]
-        places = [plugins.load("pipeline.data.sources", source.name).location(source) for source in chosen]
-        return [place for place in places if place is not None]
-    if stage.name == "validate":
-        return [settings.validate_.suites] if settings.validate_.suites else []
-    if stage.name == "backbone":
-        file = getattr(settings.backbone.weights, "file", None)
-        return [] if file is None else [str(file.expanduser())]
-    return []
-
-
-def _choices(stage: Stage, settings: Settings) -> list[tuple[str, str]]:
-    """(package, key) of the plug-ins that params choose for this stage, less those set to null."""
-    return [(package, key) for package, key in stage.plugins if key and settings.value(key) is not None]
-
-
-def _chosen_plugin(package: str, key: str) -> str:
-    """The plug-in's file, the name filled in by DVC from params.yaml."""
-    return f"{package.replace('.', '/')}/${{{key}}}.py"
+def _reference(written: dict[str, Any], key: str, value: str) -> str:
+    """``${key}`` where params.yaml spells the value out under that key, for DVC to fill in; else the value itself."""
+    found: Any = written
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return f"${{{key}}}" if found == value else value
 
 
 def _add_output(entry: dict[str, Any], name: str) -> None:
@@ -119,12 +124,19 @@ def _add_output(entry: dict[str, Any], name: str) -> None:
         entry.setdefault("outs", []).append(artefact.path)
 
 
-def _foreign_stages(path: Path) -> dict[str, Any]:
+def _kept(path: Path) -> dict[str, Any]:
+    """What the user has added to dvc.yaml: everything in it less our stages and plots.
+
+    Raises:
+        WorkspaceError: it is not YAML.
+    """
     if not path.is_file():
         return {}
-    ours = {stage.name for stage in STAGES}
-    stages = (YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}).get("stages") or {}
-    return {name: entry for name, entry in stages.items() if name not in ours}
+    document = params.read(path) or {}
+    ours, plots = {stage.name for stage in STAGES}, [next(iter(plot)) for plot in _plots()]
+    stages = {name: entry for name, entry in (document.pop("stages", None) or {}).items() if name not in ours}
+    own_plots = [plot for plot in document.pop("plots", None) or [] if str(next(iter(plot), "")) not in plots]
+    return {**document, "stages": stages, "plots": own_plots}
 
 
 def _plots() -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -13,19 +14,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.catalog import CATALOG
 from pipeline.core import digests, errors, files
 from pipeline.core.context import Context
-from pipeline.core.errors import GraftlineError, InputError, StageError, WorkspaceError
+from pipeline.core.errors import BusyError, GraftlineError, InputError, StageError, WorkspaceError
 from pipeline.core.files import Document
 from pipeline.core.progress import STREAM_VARIABLE
-from pipeline.graph import closure, dvcfile
-from pipeline.graph.table import BY_NAME, STAGES, Stage
+from pipeline.graph import closure, dvcfile, outside
+from pipeline.graph.table import BY_NAME, Stage
 from pipeline.params import Settings, load
+from pipeline.tracking.session import resolve_uri
 
 STATE = ".graftline"
 
@@ -95,6 +97,7 @@ def _run(workspace: Path, stage: Stage, settings: Settings) -> str:
         device=settings.runtime.device,
         scratch=scratch,
         cache=workspace / STATE / "cache",
+        tracking_uri=resolve_uri(workspace, settings.tracking.uri),
         workers=settings.runtime.workers,
     )
     result = stage.module.run(settings.section(stage.name), context, **inputs)
@@ -175,6 +178,37 @@ def stale(workspace: Path, names: Iterable[str] = BY_NAME) -> dict[str, list[str
     return {name: _reasons(changed[name]) for name in BY_NAME if name in changed}
 
 
+@contextlib.contextmanager
+def _asking_dvc(workspace: Path) -> Iterator[None]:
+    """What DVC says of a broken dvc.yaml, a locked or a missing repository, in our form."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+
+    try:
+        yield
+    except LockError as error:
+        raise BusyError(f"Another DVC command holds {workspace}: {error}") from None
+    except DvcException as error:
+        raise WorkspaceError(
+            expected="a workspace that DVC can read",
+            found=f"{error}".strip(),
+            where=str(workspace / dvcfile.FILE),
+            remedy="Mend what DVC names (graftline render writes dvc.yaml anew; dvc init makes a missing .dvc).",
+        ) from None
+
+
+def _when_free(ask: Callable[[], Any]) -> Any:
+    """Ask again while another DVC command holds the repository, for as long as such commands take."""
+    from dvc.lock import LockError
+
+    for _ in range(BUSY_TRIES - 1):
+        try:
+            return ask()
+        except LockError:
+            time.sleep(BUSY_DELAY_S)
+    return ask()
+
+
 def _reasons(changes: list[str | dict[str, dict[str, str | dict[str, str]]]]) -> list[str]:
     """``[{"changed deps": {"x": "modified"}}, "changed command"]`` as ``["x modified", "command changed"]``."""
     reasons = []
@@ -199,6 +233,7 @@ def reproduce(workspace: Path, name: str, *, emit: Callable[[str], None] = print
         InputError: the stage refused the user's input; the message is the stage's own.
         StageError: it failed for another reason; the end of its output is in the message.
     """
+    outside.check(workspace, BY_NAME[name], load(workspace))
     if not stale(workspace, [name]):
         cost = _load_cost(workspace, name)
         return Ran(name, fresh=False, line=cost.line if cost else "", seconds=0.0)
@@ -207,11 +242,6 @@ def reproduce(workspace: Path, name: str, *, emit: Callable[[str], None] = print
     _dvc_repro(workspace, name, emit)
     cost = _load_cost(workspace, name)
     return Ran(name, fresh=True, line=cost.line if cost else "", seconds=time.monotonic() - started)
-
-
-def costs(workspace: Path) -> list[Cost]:
-    """The last execution of every stage that has one, in graph order."""
-    return [cost for stage in STAGES if (cost := _load_cost(workspace, stage.name))]
 
 
 def _dvc_repro(workspace: Path, name: str, emit: Callable[[str], None]) -> None:

@@ -22,6 +22,10 @@ class Desk:
         self.model = settings.model
         self.handoff = workspace / settings.publish.handoff  # an absolute one stays as it is
 
+    def of(self, model: str) -> Desk:
+        """This desk, or that of another model in the same workspace: `model:` in params.yaml may have been changed."""
+        return self if model == self.model else Desk(self.workspace, self.settings.model_copy(update={"model": model}))
+
     @cached_property
     def session(self) -> Session:
         return open_session(self.workspace, self.settings.tracking.uri, self.settings.tracking.experiment)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.core.errors import RegistryError
 from pipeline.core.lock import workspace_lock
+from pipeline.release import moves
 from pipeline.release import publish as handing_off
 from pipeline.release._desk import Desk
 from pipeline.tracking.registry import CHAMPION, HELD_TAG, PREVIOUS, Version
@@ -23,42 +25,60 @@ def version_lines(workspace: Path, settings: Settings) -> list[str]:
 
 
 def promote_version(workspace: Path, settings: Settings, version: int, *, reason: str) -> str:
-    """Make ``version`` the champion, whatever its verdict, and hand it off. Returns a line for people.
+    """Make ``version`` the champion, whatever its verdict, and hand it off. Returns what happened, for people: a line,
+    and one before it where a killed move had to be finished first.
 
     Raises:
         RegistryError: no such version, or its bundle is lost.
     """
     with workspace_lock(workspace):
         desk = Desk(workspace, settings)
-        chosen, champion = desk.registry.version(version), desk.champion
+        reconciled = moves.reconcile(desk)
+        line = _promote(desk, version, reason)
+    return f"{reconciled.line}\n{line}" if reconciled else line
+
+
+def _promote(desk: Desk, version: int, reason: str) -> str:
+    chosen, champion = desk.registry.version(version), desk.champion
+    if champion == version and desk.history.champions(desk.model)[-1:] == [version]:
         handing_off.ensure_published(desk.handoff, desk.registry, chosen)
-        if champion == version:
-            handing_off.point(desk.handoff, version)
-            return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
-        desk.registry.promote(version, expected_champion=champion)
         handing_off.point(desk.handoff, version)
-        desk.registry.untag(version, HELD_TAG)
-        desk.write_down("promoted", chosen, champion, reason)
+        return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
+    moves.carry_out(desk, moves.promotion(desk, version, reason))
     before = f"v{champion}" if champion else "none"
     return f"champion {desk.model} {chosen} (before: {before}) · {desk.shown(version)}"
 
 
 def rollback(workspace: Path, settings: Settings, *, reason: str) -> str:
-    """Bring the champion before this one back, in the registry and in ``current``. Returns a line for people.
+    """Bring the champion before this one back, in the registry and in ``current``. Returns what happened, for people.
 
-    A second rollback goes one further back, never forward to what was rolled back.
+    A second rollback goes one further back, never forward to what was rolled back. One that was killed is finished by
+    repeating it: that goes no further.
 
     Raises:
         RegistryError: there is no previous champion, or its bundle is lost.
     """
     with workspace_lock(workspace):
         desk = Desk(workspace, settings)
-        champion, previous = desk.registry.require(CHAMPION), desk.registry.require(PREVIOUS)
-        handing_off.ensure_published(desk.handoff, desk.registry, previous)
-        further = _before(desk.history.champions(desk.model), champion.number, previous.number)
-        desk.registry.restore(previous.number, further, expected_champion=champion.number)
-        handing_off.point(desk.handoff, previous.number)
-        desk.write_down("rolled_back", previous, champion.number, reason)
+        reconciled = moves.reconcile(desk)
+        if reconciled and reconciled.finished and reconciled.move.action == "rolled_back":
+            return reconciled.line
+        line = _roll_back(desk, reason)
+    return f"{reconciled.line}\n{line}" if reconciled else line
+
+
+def _roll_back(desk: Desk, reason: str) -> str:
+    champion, previous = desk.registry.require(CHAMPION), desk.registry.require(PREVIOUS)
+    if champion.number == previous.number:
+        raise RegistryError(
+            expected=f"a previous champion of '{desk.model}' other than the champion",
+            found=f"{previous} as both",
+            where=f"the registry at {desk.session.shown_uri}",
+            remedy="graftline history tells who was champion before; bring that one back with graftline promote "
+            "VERSION.",
+        )
+    further = _before(desk.history.champions(desk.model), champion.number, previous.number)
+    moves.carry_out(desk, moves.rollback(desk, champion.number, previous.number, further, reason))
     return f"champion {desk.model} {previous} (rolled back from {champion}) · {desk.shown(previous.number)}"
 
 

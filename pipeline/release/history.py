@@ -69,6 +69,11 @@ class History:
         return self._parsed[0]
 
     @property
+    def next_sequence(self) -> int:
+        """The number that the next entry gets."""
+        return max((entry.sequence for entry in self.entries), default=0) + 1
+
+    @property
     def unreadable(self) -> list[int]:
         """Numbers, from 1, of lines that are not whole entries."""
         return self._parsed[1]
@@ -90,7 +95,7 @@ class History:
         with FileLock(self._lock):
             self._forget()
             entry = Entry(
-                sequence=max((entry.sequence for entry in self.entries), default=0) + 1,
+                sequence=self.next_sequence,
                 time=datetime.now(UTC).isoformat(timespec="seconds"),
                 model=model,
                 action=action,
@@ -121,9 +126,17 @@ class History:
                 stack.append(entry.version)
         return stack
 
-    def champion_line(self) -> str | None:
-        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, or None where nothing was ever promoted."""
-        chosen = [entry for entry in self.entries if entry.action != "held"]
+    def replaced_by(self, decided: Entry) -> Entry | None:
+        """The first decision after ``decided`` that made another version champion, if there was one."""
+        later = (entry for entry in self.entries if entry.sequence > decided.sequence and entry.model == decided.model)
+        return next((entry for entry in later if entry.action != "held" and entry.version != decided.version), None)
+
+    def champion_line(self, model: str | None = None) -> str | None:
+        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, or None where nothing was ever promoted.
+
+        Without ``model`` it is the last champion under any name this workspace's model has had.
+        """
+        chosen = [entry for entry in self.entries if entry.action != "held" and model in (None, entry.model)]
         if not chosen:
             return None
         last = chosen[-1]

@@ -43,7 +43,7 @@ def send(params: Notify, body: dict[str, Any]) -> bool:
         ParamsError: the environment variable it names is not set.
         ServiceError: no answer, or not a good one.
     """
-    url = _url(params)
+    url = address(params)
     if url is None:
         return False
     import httpx
@@ -58,21 +58,27 @@ def send(params: Notify, body: dict[str, Any]) -> bool:
     return True
 
 
-def _url(params: Notify) -> str | None:
+def address(params: Notify) -> str | None:
+    """The webhook's URL, which is a secret; None where none is set.
+
+    Raises:
+        ParamsError: the environment variable it names is not set, or holds no URL.
+    """
     if params.webhook is None:
         return None
     value = params.webhook.get_secret_value()
     if not value.startswith("$"):
         return value
     name = value[1:].strip("{}")
-    if not os.environ.get(name):
+    found = os.environ.get(name, "")
+    if not found.startswith(("https://", "http://")):
         raise ParamsError(
             expected=f"the webhook's URL in the environment variable {name}",
-            found="no such variable",
+            found="another value (not shown: it may hold a secret)" if found else "no such variable",
             where="notify.webhook in params.yaml",
             remedy=f"export {name}=https://…, or set notify.webhook to null.",
         )
-    return os.environ[name]
+    return found
 
 
 @contextlib.contextmanager

@@ -55,14 +55,16 @@ def read_pin(workspace: Path) -> ChampionPin:
 def pin_data_profile(workspace: Path) -> bool:
     """Keep the profile of the data that were validated last, as what new data are compared with.
 
+    Data that were refused are nothing to compare with: after a failed validation the profile of the ones before stays.
     Call it before a stale ingest and at no other time: moving the profile makes validate stale. Before the first run
     there is nothing to compare with, and an empty profile is written. Returns whether the file changed.
     """
     from pipeline.data.profile import DataProfile
 
     path, report = (workspace / CATALOG[name].path for name in ("data_profile", "validation"))
-    if report.is_file():
-        profile = DataProfile.model_validate(json.loads(report.read_text(encoding="utf-8"))["profile"])
+    validation = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if validation.get("success"):
+        profile = DataProfile.model_validate(validation["profile"])
     elif path.is_file():
         return False
     else:

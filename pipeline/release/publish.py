@@ -1,14 +1,15 @@
 """The hand-off folder: ``v1``, ``v2``, … and the pointer ``current``, a relative symlink.
 
-A reader of ``current`` sees one whole bundle or another whole bundle: a version is copied under a temporary name and
-renamed, and the pointer is replaced by a rename.
+A reader of ``current`` finds one whole bundle or another whole bundle: a version is copied under a temporary name and
+renamed, and the pointer is replaced by a rename. A folder is never replaced while ``current`` points at it: where a
+version is published again with other contents (the same model under a new verdict), ``current`` points at a second
+copy, ``v1.new``, until the first is in place.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.tracking.registry import Registry, Version
 
 CURRENT = "current"
 MODEL_FILE = "model.onnx"
+STAND_IN = ".new"
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ def publish(handoff: Path, bundle: Path, version: int) -> Published:
             where=str(bundle.parent),
             remedy="Bring the stages up to date first: graftline run (or dvc repro).",
         )
-    place = handoff / f"v{version}"
-    created, wanted = not place.exists(), digests.of_path(bundle)
-    if created or digests.of_path(place) != wanted:
-        with replacing(place) as fresh:
-            shutil.copytree(bundle, fresh)
-            if digests.of_path(fresh) != wanted:
-                raise ServiceError(f"The copy of {bundle} in {handoff} is not equal to it; nothing was published.")
-    return Published(version, replaced=point(handoff, version), created=created)
+    place, before = handoff / f"v{version}", pointed_at(handoff)
+    created = not place.exists()
+    if created or digests.of_path(place) != digests.of_path(bundle):
+        if before == place.name:
+            _copy(bundle, _stand_in(place))
+            _point(handoff, _stand_in(place).name)
+        _copy(bundle, place)
+    point(handoff, version)
+    return Published(version, replaced=before and before.removesuffix(STAND_IN), created=created)
 
 
 def undo_publish(handoff: Path, published: Published) -> None:
@@ -62,17 +65,24 @@ def undo_publish(handoff: Path, published: Published) -> None:
     if published.replaced:
         _point(handoff, published.replaced)
     else:
-        (handoff / CURRENT).unlink(missing_ok=True)
+        unpoint(handoff, published.version)
     if published.created:
         shutil.rmtree(handoff / f"v{published.version}", ignore_errors=True)
 
 
 def point(handoff: Path, version: int) -> str | None:
     """Point ``current`` at ``v<version>`` in one rename; return what it pointed at before."""
-    before = pointed_at(handoff)
-    if before != f"v{version}":
-        _point(handoff, f"v{version}")
+    place, before = handoff / f"v{version}", pointed_at(handoff)
+    if before != place.name:
+        _point(handoff, place.name)
+    shutil.rmtree(_stand_in(place), ignore_errors=True)
     return before
+
+
+def unpoint(handoff: Path, version: int) -> None:
+    """Remove ``current`` if it points at ``v<version>``."""
+    if pointed_at(handoff) == f"v{version}":
+        (handoff / CURRENT).unlink()
 
 
 def pointed_at(handoff: Path) -> str | None:
@@ -80,24 +90,38 @@ def pointed_at(handoff: Path) -> str | None:
     return os.readlink(pointer) if pointer.is_symlink() else None
 
 
-def ensure_published(handoff: Path, registry: Registry, version: Version) -> None:
+def ensure_published(handoff: Path, registry: Registry, version: Version, digest: str | None = None) -> None:
     """See that ``handoff/v<N>`` holds this version, made again from what MLflow keeps where it does not.
+
+    Args:
+        handoff: the hand-off folder.
+        registry: the registry that knows the version.
+        version: the version.
+        digest: of the bundle that must be there; without it any bundle of the version's model will do.
 
     Raises:
         RegistryError: it is lost here and there.
     """
     place = handoff / f"v{version.number}"
     model = place / MODEL_FILE
-    if not model.is_file() or digests.of_file(model) != version.sha256:
+    if not model.is_file() or digests.of_file(model) != version.sha256 or digest not in (None, digests.of_path(place)):
         restore_bundle(registry, version, place)
 
 
+def _copy(bundle: Path, place: Path) -> None:
+    with replacing(place) as fresh:
+        shutil.copytree(bundle, fresh)
+        if digests.of_path(fresh) != digests.of_path(bundle):
+            raise ServiceError(f"The copy of {bundle} in {place.parent} is not equal to it; nothing was published.")
+
+
+def _stand_in(place: Path) -> Path:
+    return place.with_name(place.name + STAND_IN)
+
+
 def _point(handoff: Path, name: str) -> None:
-    holder = Path(tempfile.mkdtemp(prefix=f".{CURRENT}.", dir=handoff))
     try:
-        os.symlink(name, holder / CURRENT)
-        os.replace(holder / CURRENT, handoff / CURRENT)
+        with replacing(handoff / CURRENT) as fresh:
+            os.symlink(name, fresh)
     except OSError as error:
         raise ServiceError(f"Cannot move {handoff / CURRENT} to {name}: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)

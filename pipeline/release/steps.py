@@ -1,25 +1,29 @@
 """The steps beside the stages, each a plain function of ``(workspace, settings, …)``; the flow puts them in order:
 
+    recover                                                              before anything: what a killed run has left
     register → smoke_test → promote → publish → conclude → announce      the verdict passed
     register → hold → announce                                           it did not
     settled                                                              it was decided before: nothing to do
 
 ``promote`` and ``publish`` return what their ``undo_…`` needs; ``withdraw`` undoes ``register``. Every step may be
-repeated, and a run that was killed between two of them is finished by the next.
+repeated. A promotion that was killed between two of them is finished by ``recover``, see :mod:`pipeline.release.moves`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.catalog import CATALOG
-from pipeline.release import decide, notify, pin
+from pipeline.core import digests
+from pipeline.core.errors import GraftlineError
+from pipeline.release import decide, leftovers, moves, notify, pin
 from pipeline.release import publish as handing_off
 from pipeline.release._desk import Desk
 from pipeline.release.by_hand import promote_version, rollback, version_lines
 from pipeline.release.decide import Judged, Kind, Outcome
+from pipeline.release.history import Entry
+from pipeline.release.moves import Move
 from pipeline.release.publish import Published
 from pipeline.tracking import bundles, runs
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, HELD_TAG
@@ -28,8 +32,8 @@ if TYPE_CHECKING:
     from pipeline.params import Settings
 
 __all__ = [
-    "Promotion",
     "announce",
+    "check_webhook",
     "conclude",
     "finish_run",
     "hold",
@@ -40,6 +44,7 @@ __all__ = [
     "promote_version",
     "publish",
     "record_run",
+    "recover",
     "register",
     "rollback",
     "settled",
@@ -52,16 +57,25 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """What :func:`promote` changed, for :func:`undo_promote`."""
-
-    version: int
-    champion_before: int | None
-    previous_before: int | None
-
-
 # -- before the stages -------------------------------------------------------------------------------------------------
+
+
+def check_webhook(settings: Settings) -> None:
+    """See that the notice will have an address: better known before hours of training than after.
+
+    Raises:
+        ParamsError: the environment variable it names is not set, or holds no address.
+    """
+    notify.address(settings.notify)
+
+
+def recover(workspace: Path, settings: Settings) -> list[str]:
+    """Clear up after a run that was killed: finish its promotion (or a person's rollback), close its MLflow run, remove
+    its temporary folders. Only under the workspace's lock. Returns a line for people for each thing done.
+    """
+    desk = Desk(workspace, settings)
+    reconciled = moves.reconcile(desk)
+    return [*([reconciled.line] if reconciled else []), *leftovers.clear(desk)]
 
 
 def pin_data_profile(workspace: Path, settings: Settings) -> bool:
@@ -109,7 +123,8 @@ def finish_run(workspace: Path, settings: Settings, run_id: str, outcome: Outcom
 def settled(workspace: Path, settings: Settings) -> Outcome | None:
     """The outcome "nothing changed", if exactly this model was decided on with exactly this verdict; else None.
 
-    Also after a rollback: repeating an unchanged run must not promote again what was rolled back. Where the champion's
+    Also after a rollback: a run must not promote again what a person has replaced. What another run's challenger has
+    replaced is decided on anew, against that one: so data that go back bring their model back. Where the champion's
     hand-off folder was lost, it is put back.
     """
     desk, judged = Desk(workspace, settings), decide.judged(workspace)
@@ -117,11 +132,19 @@ def settled(workspace: Path, settings: Settings) -> Outcome | None:
     if entry is None or judged.sha256 not in {version.sha256 for version in desk.registry.versions()}:
         return None  # new, or the registry that knew of it is gone
     champion = desk.registry.at(CHAMPION)
+    if (champion is None or champion.sha256 != judged.sha256) and _was_outdone(desk, entry):
+        return None
     if champion is not None:
         handing_off.ensure_published(desk.handoff, desk.registry, champion)
         handing_off.point(desk.handoff, champion.number)
     reason = f"{desk.model} v{entry.version} was {entry.action} on the same verdict before ({entry.reason})"
     return _outcome("unchanged", desk, judged, entry.version, reason)
+
+
+def _was_outdone(desk: Desk, entry: Entry) -> bool:
+    """Was it promoted, and then replaced by a verdict and not by a person?"""
+    successor = desk.history.replaced_by(entry) if entry.action == "promoted" else None
+    return successor is not None and successor.verdict_digest is not None
 
 
 def register(workspace: Path, settings: Settings, run_id: str) -> int:
@@ -160,35 +183,30 @@ def smoke_test(workspace: Path, settings: Settings, version: int) -> str:
     return smoke.smoke_test(registry, alias, _bundle(workspace))
 
 
-def promote(workspace: Path, settings: Settings, version: int) -> Promotion:
-    """Make ``version`` the champion, if the champion is still the one the evaluation compared with.
+def promote(workspace: Path, settings: Settings, version: int) -> Move:
+    """Make ``version`` the champion, if the champion is still the one the evaluation compared with. The whole move is
+    noted first; :func:`conclude` ends it.
 
     Raises:
         RegistryError: somebody moved the alias meanwhile.
     """
+    desk, judged = Desk(workspace, settings), decide.judged(workspace)
+    desk.registry.compare(version, pin.read_pin(workspace).version)
+    bundle = digests.of_path(_bundle(workspace))
+    move = moves.promotion(desk, version, judged.reason, verdict=judged.digest, bundle=bundle)
+    try:
+        moves.begin(desk, move)
+    except GraftlineError:
+        moves.take_back(desk, move)
+        raise
+    return move
+
+
+def undo_promote(workspace: Path, settings: Settings, move: Move) -> None:
+    """Put the aliases back. A promotion that is in the history already (the run was interrupted right after) stands."""
     desk = Desk(workspace, settings)
-    promotion = _before(desk, version)
-    desk.registry.promote(version, expected_champion=pin.read_pin(workspace).version)
-    return promotion
-
-
-def _before(desk: Desk, version: int) -> Promotion:
-    """What to go back to. A promotion that was killed before :func:`conclude` has moved the aliases already: the
-    champion before it is then in ``previous``."""
-    champion, previous = desk.champion, desk.previous
-    champions = desk.history.champions(desk.model)
-    if champion == version and champions[-1:] != [version]:
-        further = champions[-2] if champions[-1:] == [previous] and len(champions) > 1 else None
-        return Promotion(version, previous, further)
-    return Promotion(version, champion, previous)
-
-
-def undo_promote(workspace: Path, settings: Settings, promotion: Promotion) -> None:
-    """Put the aliases back, unless the version was champion before."""
-    if promotion.champion_before != promotion.version:
-        Desk(workspace, settings).registry.restore(
-            promotion.champion_before, promotion.previous_before, expected_champion=promotion.version
-        )
+    undo = moves.carry_out if moves.has_happened(desk, move) else moves.take_back
+    undo(desk, move)
 
 
 def publish(workspace: Path, settings: Settings, version: int) -> Published:
@@ -201,21 +219,22 @@ def undo_publish(workspace: Path, settings: Settings, published: Published) -> N
     handing_off.undo_publish(Desk(workspace, settings).handoff, published)
 
 
-def conclude(workspace: Path, settings: Settings, promotion: Promotion) -> Outcome:
-    """Write the promotion into the history: from here on it has happened."""
+def conclude(workspace: Path, settings: Settings, move: Move) -> Outcome:
+    """Write the promotion into the history: from here on it has happened, so nothing that may fail comes after."""
     desk, judged = Desk(workspace, settings), decide.judged(workspace)
-    desk.registry.untag(promotion.version, HELD_TAG)
-    version = desk.registry.version(promotion.version)
-    desk.write_down("promoted", version, promotion.champion_before, judged.reason, judged.digest)
-    return _outcome("promoted", desk, judged, promotion.version)
+    desk.registry.untag(move.version, HELD_TAG)
+    outcome = _outcome("promoted", desk, judged, move.version)
+    moves.conclude(desk, move)
+    return outcome
 
 
 def hold(workspace: Path, settings: Settings, version: int) -> Outcome:
     """Do not promote: the version is kept as challenger with the reason, the hand-off is untouched."""
     desk, judged = Desk(workspace, settings), decide.judged(workspace)
     desk.registry.tag(version, {HELD_TAG: judged.reason})
-    desk.write_down("held", desk.registry.version(version), desk.champion, judged.reason, judged.digest)
-    return _outcome("held", desk, judged, version)
+    outcome, held = _outcome("held", desk, judged, version), desk.registry.version(version)
+    desk.write_down("held", held, outcome.champion, judged.reason, judged.digest)  # last, so that a retry adds no other
+    return outcome
 
 
 def announce(workspace: Path, settings: Settings, outcome: Outcome) -> bool:

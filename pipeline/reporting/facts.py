@@ -18,6 +18,7 @@ from pipeline.graph.table import STAGES
 from pipeline.reporting import data, learning, provenance, scores
 from pipeline.reporting.reading import Json, estimate, finite, history_of, json_of, text_of, words
 from pipeline.reporting.view import Comparison, CostRow, Costs, GateRow, Gates, Headline, Outcome, Page
+from pipeline.tracking.redaction import HIDDEN, redact
 
 if TYPE_CHECKING:
     from pipeline.params import Settings
@@ -44,9 +45,16 @@ def gather(workspace: Path, settings: Settings, outcome: str | None = None) -> P
         validation=data.validation(workspace, validation),
         costs=costs,
         provenance=provenance.facts(workspace, settings),
-        params=text_of(workspace / "params.yaml"),
+        params=_params(workspace, settings),
         bundle=_bundle(workspace, settings),
     )
+
+
+def _params(workspace: Path, settings: Settings) -> str | None:
+    """params.yaml as written, without the secrets in it."""
+    text = text_of(workspace / "params.yaml")
+    webhook = settings.notify.webhook.get_secret_value() if settings.notify.webhook else None
+    return text and redact(text.replace(webhook, HIDDEN) if webhook else text)
 
 
 def _headline(

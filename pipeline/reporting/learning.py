@@ -28,7 +28,7 @@ def _details(record: Json) -> list[tuple[str, str]]:
         ("Chosen on", record.get("selection")),
         ("Chosen", ", ".join(f"{name} {value:g}" for name, value in record.get("chosen", {}).items())),
         ("Validation accuracy", percent(record.get("val_accuracy"))),
-        ("Cross-validated accuracy", percent(record.get("cv_accuracy"))),
+        ("Probe’s cross-validated accuracy", percent(record.get("cv_accuracy"))),
         ("Checked", ", ".join(_guard(name, kept) for name, kept in record.get("guards", {}).items())),
     ]
     return [(name, value) for name, value in found if value]

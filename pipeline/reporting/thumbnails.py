@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from pipeline.core.errors import DataError
 from pipeline.data.images import ImageStore, decode
 from pipeline.data.manifest import Manifest
 
@@ -55,8 +56,6 @@ def of_images(workspace: Path, manifest: Manifest, ids: Iterable[str]) -> dict[s
         row = Manifest(frame.loc[[image_id]].reset_index(drop=True))
         try:
             found[image_id] = of_pixels(decode(next(store.contents(row))))
-        except (
-            OSError
-        ):  # moved or changed since the run (Pillow's UnidentifiedImageError is one too): the caption stays
+        except (DataError, OSError):  # changed or gone since the run, or broken: the caption stays
             continue
     return found

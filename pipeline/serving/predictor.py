@@ -37,7 +37,7 @@ class Outputs(NamedTuple):
 class Predictor:
     """A model ready to answer.
 
-    >>> predictor = Predictor(Path("handoff/digits/current"))        # doctest: +SKIP
+    >>> predictor = Predictor(Path("handoff/current"))        # doctest: +SKIP
     >>> predictor.probabilities([image, another_image]).argmax(1)    # doctest: +SKIP
     array([3, 7])
 
@@ -172,5 +172,5 @@ def _not_ours(where: str, found: str) -> BundleError:
         expected="a hand-off bundle (a folder with model.onnx) or an .onnx file exported by Graftline",
         found=found,
         where=where,
-        remedy="Give the folder that 'graftline run' printed last, such as handoff/<model>/current.",
+        remedy="Give the folder that 'graftline run' printed last, such as handoff/current.",
     )

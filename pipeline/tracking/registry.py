@@ -203,27 +203,12 @@ class Registry:
             if CHAMPION not in self.version(number).aliases:
                 self._point(CHALLENGER, number)
 
-    def promote(self, number: int, expected_champion: int | None) -> int | None:
-        """Make a version the champion and the old champion ``previous``; return the previous one's number.
+    def crown(self, champion: int | None, previous: int | None, *, expected_champion: int | None) -> None:
+        """Point ``champion`` and ``previous`` at these versions (None removes an alias); a champion that was the
+        challenger is challenger no more.
 
-        Compare-and-swap: nothing changes unless the champion is still the expected one. Where the version is champion
-        already (an interrupted promotion is finished), nothing changes either.
-
-        Raises:
-            RegistryError: no such version, or the champion is another than expected.
-        """
-        with self._locked():
-            version, champion = self.version(number), self._number_at(CHAMPION)
-            if champion != number:
-                self._compare(champion, expected_champion)
-                self._point(PREVIOUS, champion)
-                self._point(CHAMPION, number)
-            if CHALLENGER in version.aliases:
-                self._point(CHALLENGER, None)
-            return self._number_at(PREVIOUS)
-
-    def restore(self, champion: int | None, previous: int | None, *, expected_champion: int | None) -> None:
-        """Put both aliases back to what they were (None removes one): rollback, and undoing a promotion.
+        Compare-and-swap: nothing changes unless the champion is still the expected one, or already the wanted one: a
+        call that was interrupted between two aliases is finished by repeating it.
 
         Raises:
             RegistryError: a version does not exist, or the champion is another than expected.
@@ -231,9 +216,11 @@ class Registry:
         with self._locked():
             for number in {champion, previous} - {None}:
                 self.version(number)  # type: ignore[arg-type]
-            self._compare(self._number_at(CHAMPION), expected_champion)
-            self._point(CHAMPION, champion)
+            self.compare(champion, expected_champion)
             self._point(PREVIOUS, previous)
+            self._point(CHAMPION, champion)
+            if champion is not None and self._number_at(CHALLENGER) == champion:
+                self._point(CHALLENGER, None)
 
     def unalias(self, alias: str, number: int) -> None:
         """Remove an alias if it points at this version."""
@@ -241,11 +228,17 @@ class Registry:
             if self._number_at(alias) == number:
                 self._point(alias, None)
 
-    def _compare(self, champion: int | None, expected: int | None) -> None:
-        if champion != expected:
+    def compare(self, *expected: int | None) -> None:
+        """See that the champion is one of the expected versions; the last one is named in the message.
+
+        Raises:
+            RegistryError: it is another.
+        """
+        found = self._number_at(CHAMPION)
+        if found not in expected:
             raise RegistryError(
-                expected=f"{_shown(expected)} as champion of '{self.name}', the one this was decided against",
-                found=_shown(champion),
+                expected=f"{_shown(expected[-1])} as champion of '{self.name}', the one this was decided against",
+                found=_shown(found),
                 where=f"the registry at {self.session.shown_uri}",
                 remedy="Somebody moved the alias meanwhile; graftline run compares with the champion of now.",
             )

@@ -6,6 +6,7 @@ stages left behind, :func:`finish` closes it. What is logged is read from the wo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -18,11 +19,15 @@ from typing import Any
 
 from pipeline.catalog import CATALOG
 from pipeline.core import digests
+from pipeline.core.files import write_text
 from pipeline.tracking.redaction import redact, redacted
 from pipeline.tracking.session import Session, asking_mlflow
 
 COSTS = ".graftline/costs"
 """One JSON file per stage: ``{stage, seconds, peak_mb, …}``."""
+
+OPEN = ".graftline/open_runs.json"
+"""Ids of the runs that this workspace has opened and not closed: more than the present one's after a kill only."""
 
 REPORTS = ("metrics", "latency", "parity", "validation", "training", "verdict", "predictions", "plots")
 CURVE_AXES = ("phase", "epoch", "step")
@@ -38,7 +43,42 @@ def start(session: Session, model: str) -> str:
     """Open a run and return its id."""
     tags = {"model": model, "mlflow.source.name": "graftline", "mlflow.source.type": "JOB", **_code(session.workspace)}
     name = f"{model} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    return session.client.create_run(session.experiment_id, tags=tags, run_name=name).info.run_id
+    run_id = session.client.create_run(session.experiment_id, tags=tags, run_name=name).info.run_id
+    _keep_open(session.workspace, {*open_runs(session.workspace), run_id})
+    return run_id
+
+
+def open_runs(workspace: Path) -> set[str]:
+    """Ids of the runs that were started in this workspace and not yet closed; no store is asked."""
+    path = workspace / OPEN
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return set(json.loads(path.read_text(encoding="utf-8")))
+    return set()
+
+
+@asking_mlflow("close the runs that were killed")
+def close_killed(session: Session) -> list[str]:
+    """Close every run that this workspace left open, as killed; returns the ids of those that still counted as running.
+
+    Only while no run of this workspace is at work. A run that the store does not know (it is another store) is
+    forgotten.
+    """
+    from mlflow import MlflowException
+
+    closed = []
+    for run_id in sorted(open_runs(session.workspace)):
+        try:
+            is_running = session.client.get_run(run_id).info.status == "RUNNING"
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        if is_running:
+            session.client.set_tag(run_id, "outcome", "killed")
+            session.client.set_terminated(run_id, "KILLED")
+            closed.append(run_id)
+    _keep_open(session.workspace, set())
+    return closed
 
 
 @asking_mlflow("record the run")
@@ -64,6 +104,7 @@ def finish(session: Session, run_id: str, *, failed: bool = False, tags: Mapping
         session.client.log_artifacts(run_id, str(page), "report")
     tag(session, run_id, tags or {})
     session.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+    _keep_open(session.workspace, open_runs(session.workspace) - {run_id})
 
 
 @asking_mlflow("tag the run")
@@ -222,6 +263,10 @@ def _code(workspace: Path) -> dict[str, str]:
         return {}
     dirty = bool(_git(workspace, "status", "--porcelain", "--untracked-files=no"))
     return {"mlflow.source.git.commit": revision, "git_dirty": str(dirty).lower()}
+
+
+def _keep_open(workspace: Path, run_ids: set[str]) -> None:
+    write_text(workspace / OPEN, json.dumps(sorted(run_ids)))
 
 
 def _git(workspace: Path, *arguments: str) -> str:

@@ -79,7 +79,7 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
     existing one a fraction of that.
 
     Raises:
-        ParamsError: the URI is of a kind that MLflow 3 does not keep runs in.
+        ParamsError: the URI is of a kind that MLflow 3 does not keep runs in, or its database has no driver here.
         ServiceError: the server does not answer.
     """
     workspace = workspace.resolve()
@@ -92,8 +92,11 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
     from mlflow import MlflowClient
 
     with asking_mlflow(f"open {redact(resolved)}"):
-        client = MlflowClient(tracking_uri=resolved, registry_uri=resolved)
-        return Session(workspace, resolved, client, _experiment(client, experiment, workspace, resolved))
+        try:
+            client = MlflowClient(tracking_uri=resolved, registry_uri=resolved)
+            return Session(workspace, resolved, client, _experiment(client, experiment, workspace, resolved))
+        except ModuleNotFoundError as error:
+            raise _no_driver(resolved, error.name or str(error)) from None
 
 
 @contextlib.contextmanager
@@ -114,19 +117,32 @@ def asking_mlflow(to: str) -> Iterator[None]:
 
 def resolve_uri(workspace: Path, uri: str) -> str:
     """The URI in force, absolute; see the head of this file for the order."""
-    from_environment = os.environ.get(URI_VARIABLE, "")
-    chosen = from_environment or uri
+    chosen = os.environ.get(URI_VARIABLE) or uri
     scheme = urlsplit(chosen).scheme
     if scheme.split("+")[0] not in (*_DATABASES, "http", "https"):
         raise ParamsError(
             expected="a tracking URI that starts with sqlite:///, http://, https:// or a database's scheme",
             found=f"'{redact(chosen)}'",
-            where=f"the environment variable {URI_VARIABLE}" if from_environment else "tracking.uri in params.yaml",
+            where=_where_set(),
             remedy=f"Write for example {_SQLITE}.graftline/mlflow.db; MLflow 3 no longer keeps runs in plain folders.",
         )
     if not chosen.startswith(_SQLITE):
         return chosen
     return f"{_SQLITE}{(workspace.resolve() / chosen.removeprefix(_SQLITE)).as_posix()}"
+
+
+def _where_set() -> str:
+    return f"the environment variable {URI_VARIABLE}" if os.environ.get(URI_VARIABLE) else "tracking.uri in params.yaml"
+
+
+def _no_driver(uri: str, module: str) -> ParamsError:
+    return ParamsError(
+        expected=f"a driver for {redact(uri)}",
+        found=f"no Python module '{module}'",
+        where=_where_set(),
+        remedy="Install it beside Graftline (for PostgreSQL: psycopg2-binary; for MySQL: PyMySQL and "
+        "mysql+pymysql://), or use a sqlite database or a tracking server.",
+    )
 
 
 def _is_server(uri: str) -> bool:

@@ -18,7 +18,6 @@ from pipeline.evaluation.report import Latency, Metrics
 from pipeline.gates._base import Finding, Verdict
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
-from pipeline.params import Settings
 from pipeline.release.decide import Outcome
 
 ERROR = DataError(expected="images", found="an empty folder", where="ingest.target.path", remedy="Add some.")
@@ -39,6 +38,9 @@ class World:
             raise planned.pop(0)
 
     # The toy steps, by the names in flows/steps.py
+
+    def recover(self, *_):
+        return []
 
     def pin_data_profile(self, *_):
         return True
@@ -130,6 +132,7 @@ def workspace(tmp_path):
         folder / CATALOG["metrics"].path
     )
     Latency(p50_ms=1.0, p95_ms=2.0, runs=10, height_px=8, width_px=8).save(folder / CATALOG["latency"].path)
+    (folder / "params.yaml").write_text("model: My_Digits\n")
     return folder
 
 
@@ -147,7 +150,7 @@ def world(monkeypatch):
         monkeypatch.setattr(sequence, step.name.upper(), step._replace(do=_met(toys, step.name), undo=undo))
     monkeypatch.setattr("pipeline.graph.executor.reproduce", reproduce)
     monkeypatch.setattr("pipeline.graph.executor.stale", lambda workspace, names: {"ingest": ["new"]})
-    monkeypatch.setattr(sequence.params, "load", lambda workspace: Settings(model="My_Digits"))
+    monkeypatch.setattr(sequence.dvcfile, "write", lambda workspace, settings: False)
     monkeypatch.setattr("flows.steps.FIRST_DELAY_S", 0.01)
     monkeypatch.setattr(
         sequence.decide, "judged", lambda workspace: SimpleNamespace(verdict=CATALOG["verdict"].load(workspace))
@@ -170,12 +173,12 @@ def run(request, workspace, world):
         request.getfixturevalue("server")
     lines = []
 
-    def start():
+    def start(*assignments):
         if request.param == "inline":
-            return inline.run(workspace, emit=lines.append)
+            return inline.run(workspace, emit=lines.append, assignments=assignments)
         from flows.retrain import call
 
-        return call(workspace, lines.append)
+        return call(workspace, lines.append, assignments)
 
     start.lines = lines
     return start
@@ -221,6 +224,13 @@ def test_a_step_that_breaks_after_promoting_puts_everything_back(run, world):
     assert ["undone: publish", "undone: promote", "undone: register"] == run.lines[-3:]
 
 
+def test_assignments_reach_the_params(run, workspace):
+    """Both ways; they are written down and said before anything runs."""
+    run("seed=3")
+    assert "set seed: null → 3" == run.lines[0]
+    assert "seed: 3" in (workspace / "params.yaml").read_text()
+
+
 def test_a_second_attempt_undoes_nothing(run, world):
     """Prefect's own retries would: they roll the transaction back before they try again."""
     world.failures["smoke_test"] = [ServiceError("a bad moment"), ServiceError("another")]
@@ -260,7 +270,7 @@ def _check_tasks(server, run_id):
     """One per stage, in order, and one per step that was done; the server writes them down in its own time."""
     deadline = time.monotonic() + 10
     tasks = []
-    while len(tasks) < len(STAGES) + 14 and time.monotonic() < deadline:
+    while len(tasks) < len(STAGES) + 15 and time.monotonic() < deadline:
         time.sleep(0.1)
         tasks = _ask(server, "task_runs", {"flow_runs": {"id": {"any_": [run_id]}}})
     tasks.sort(key=lambda task: task["start_time"])

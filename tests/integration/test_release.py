@@ -78,6 +78,7 @@ def train(workspace: Path) -> Train:
 
 def release(workspace: Path, settings: Any = SETTINGS) -> decide.Outcome:
     """The steps in the flow's order, without its tasks, report and notices."""
+    steps.recover(workspace, settings)
     outcome = steps.settled(workspace, settings)
     if outcome is not None:
         return outcome
@@ -300,16 +301,113 @@ def test_killed_promotion_is_finished_by_the_next_run(
     train(0.2)
     run_id = steps.start_run(workspace, SETTINGS)  # type: ignore[arg-type]
     version = steps.register(workspace, SETTINGS, run_id)  # type: ignore[arg-type]
+    steps.record_run(workspace, SETTINGS, run_id)  # type: ignore[arg-type]
     steps.promote(workspace, SETTINGS, version)  # type: ignore[arg-type]
     if killed_before == "conclude":
         steps.publish(workspace, SETTINGS, version)  # type: ignore[arg-type]
+    said = steps.recover(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert "finished the promotion that was killed: champion digits v2 · handoff/v2" == said[0]
+    assert f"closed the MLflow run {run_id}, which was killed" == said[1]
     steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
     outcome = release(workspace)
-    assert ("promoted", 2, 1) == (outcome.kind, outcome.champion, outcome.previous)
+    assert ("unchanged", 2, 1) == (outcome.kind, outcome.champion, outcome.previous)
     assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
     assert [("promoted", 1, None), ("promoted", 2, 1)] == [
         (entry.action, entry.version, entry.previous) for entry in History(workspace).entries
     ]
+
+
+def test_killed_promotion_is_finished_whatever_comes_next(workspace: Path, train: Train) -> None:
+    """Other data since, and a hold: the promotion that was under way is in the history and in the hand-off all the
+    same, before the hold."""
+    train(0.1)
+    release(workspace)
+    train(0.2)
+    killed_while_promoting(workspace)
+    train(0.3, passed=False)
+    outcome = release(workspace)
+    assert outcome.line.endswith("held digits v3 · champion digits v2 · handoff/v2")
+    assert ({"champion": 2, "previous": 1, "challenger": 3}, "v2") == (aliases(workspace), pointed(workspace))
+    assert [("promoted", 1), ("promoted", 2), ("held", 3)] == actions(workspace)
+
+
+def killed_while_promoting(workspace: Path) -> None:
+    """The steps of a run up to the aliases, and nothing more."""
+    run_id = steps.start_run(workspace, SETTINGS)  # type: ignore[arg-type]
+    steps.record_run(workspace, SETTINGS, run_id)  # type: ignore[arg-type]
+    version = steps.register(workspace, SETTINGS, run_id)  # type: ignore[arg-type]
+    steps.promote(workspace, SETTINGS, version)  # type: ignore[arg-type]
+
+
+def test_killed_promotion_that_cannot_be_finished_is_taken_back(workspace: Path, train: Train) -> None:
+    """Its bundle is lost: aliases and pointer are as before, and the next run is not stopped by it."""
+    train(0.1)
+    release(workspace)
+    train(0.2)
+    killed_while_promoting(workspace)
+    shutil.rmtree(workspace / ".graftline/mlartifacts")
+    said = steps.recover(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert said[0].startswith("took back the promotion that was killed: expected the model of digits v2")
+    assert ({"champion": 1}, "v1") == (aliases(workspace), pointed(workspace))
+    assert [("promoted", 1)] == actions(workspace)
+    assert [] == steps.recover(workspace, SETTINGS)  # type: ignore[arg-type]
+
+
+def test_data_that_go_back_bring_their_model_back(workspace: Path, train: Train) -> None:
+    """v1's data again, after v2 replaced it by a verdict: compared with v2 it passes, so it is champion again; and so
+    on, back and forth. An unchanged run changes nothing."""
+    for bias in (0.1, 0.2, 0.1, 0.2):
+        train(bias)
+        assert "promoted" == release(workspace).kind
+        assert "unchanged" == release(workspace).kind
+    assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
+    assert [1, 2, 1, 2] == [version for _, version in actions(workspace)]
+
+
+def test_rollback_by_two_stays_too(workspace: Path, train: Train) -> None:
+    """v3 would now be compared with v1, which is a new comparison; a person has replaced it all the same."""
+    for bias in (0.1, 0.2, 0.3):
+        train(bias)
+        release(workspace)
+    for reason in ("a", "b"):
+        steps.rollback(workspace, SETTINGS, reason=reason)  # type: ignore[arg-type]
+    train(0.3)
+    outcome = release(workspace)
+    assert ("unchanged", 1) == (outcome.kind, outcome.champion)
+
+
+def test_rollback_to_the_champion_itself_is_refused(workspace: Path, train: Train) -> None:
+    """Aliases that somebody has set by hand: nothing is written, and the message says what to do."""
+    train(0.1)
+    release(workspace)
+    registry(workspace).crown(1, 1, expected_champion=1)
+    with pytest.raises(RegistryError, match="found v1 as both") as caught:
+        steps.rollback(workspace, SETTINGS, reason="a")  # type: ignore[arg-type]
+    assert "graftline promote VERSION" in caught.value.remedy
+    assert [("promoted", 1)] == actions(workspace)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_registry_that_fails_at_the_end_writes_no_history(
+    workspace: Path, train: Train, monkeypatch: pytest.MonkeyPatch, passed: bool
+) -> None:
+    """The history is written last: what failed and was put back is not in it, and a retry writes it once."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=passed)
+
+    def gone(*_: object, **__: object) -> None:
+        raise ServiceError("The registry is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "_outcome", gone)
+        with pytest.raises(ServiceError, match="is gone"):
+            release(workspace)
+    assert ({"champion": 1}, "v1") == (aliases(workspace), pointed(workspace))
+    assert [("promoted", 1)] == actions(workspace)
+    kind = release(workspace).kind
+    assert [("promoted", 1), (kind, 2)] == actions(workspace)
+    assert ("promoted" if passed else "held") == kind
 
 
 def test_alias_moved_meanwhile_stops_the_promotion(workspace: Path, train: Train) -> None:
@@ -319,7 +417,7 @@ def test_alias_moved_meanwhile_stops_the_promotion(workspace: Path, train: Train
     train(0.2, passed=False)
     release(workspace)
     train(0.3)
-    registry(workspace).promote(2, expected_champion=1)
+    registry(workspace).crown(2, 1, expected_champion=1)
     with pytest.raises(RegistryError, match="Expected v1 as champion"):
         release(workspace)
     assert 2 == aliases(workspace)["champion"]

@@ -100,3 +100,8 @@ def test_schema_knows_every_plugin():
     strategy = schema["$defs"]["pipeline__stages__train__Params"]["properties"]["strategy"]
     offered = {choice["properties"]["name"]["const"] for choice in strategy["oneOf"]}
     assert offered == set(plugins.names("pipeline.training.strategies"))
+
+
+def test_a_secret_is_not_shown_when_it_is_set(workspace):
+    """The line that says what changed leaves the value out."""
+    assert params.assign(workspace, ["notify.webhook=https://hooks.example/T0KEN"]) == ["notify.webhook: changed"]

@@ -77,7 +77,7 @@ def test_images_outside_the_workspace(tmp_path, without_tools, photos):
     assert ("image_folder", str(photos)) == (settings.ingest.target.name, settings.ingest.target.path)
     assert settings.ingest.source is None
     assert "birds-of-2024" == settings.model
-    assert "name: birds-of-2024" in (tmp_path / "birds of 2024/prefect.yaml").read_text()
+    assert 'name: "birds-of-2024"' in (tmp_path / "birds of 2024/prefect.yaml").read_text()
 
 
 def test_images_inside_the_workspace(tmp_path, without_tools, photos, monkeypatch):

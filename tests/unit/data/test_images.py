@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.core import digests
+from pipeline.core.errors import DataError
 from pipeline.data.images import MAX_PIXELS, ImageStore, TooManyPixelsError, decode, to_rgb
 from pipeline.data.manifest import Manifest
 from pipeline.data.shards import ShardWriter
@@ -65,10 +67,32 @@ def test_the_store_reads_files_and_shards_alike(tmp_path):
     with ShardWriter(tmp_path / "data" / "shards", "target") as writer:
         place = writer.add("dark.png", dark)
     rows = [
-        {"id": "l", "name": "b", "path": "light.png"},
-        {"id": "d", "name": "a", "path": f"data/shards/{place.shard}", "offset": place.offset, "length": place.length},
+        {"id": digests.of_bytes(light), "name": "b", "path": "light.png"},
+        {
+            "id": digests.of_bytes(dark),
+            "name": "a",
+            "path": f"data/shards/{place.shard}",
+            "offset": place.offset,
+            "length": place.length,
+        },
     ]
 
     pixels = list(ImageStore(tmp_path, workers=2).pixels(Manifest.of(pd.DataFrame(rows))))
 
     assert [10, 200] == [int(image[0, 0, 0]) for image in pixels]
+
+
+@pytest.mark.parametrize(("change", "found"), [("overwritten", "other bytes: it has changed"), ("removed", "no file")])
+def test_an_image_that_changed_since_ingest_is_refused(tmp_path, change, found):
+    """What is computed from it would be remembered under the digest of the one it replaced."""
+    path = tmp_path / "digit.png"
+    path.write_bytes(encoded(Image.new("L", (3, 3), 10)))
+    manifest = Manifest.of(pd.DataFrame([{"id": digests.of_file(path), "name": "digit.png", "path": "digit.png"}]))
+    path.unlink() if change == "removed" else path.write_bytes(encoded(Image.new("L", (3, 3), 200)))
+
+    with pytest.raises(DataError) as caught:
+        list(ImageStore(tmp_path, workers=1).pixels(manifest))
+
+    assert f"found {found}" in str(caught.value)
+    assert "where:  digit.png" in str(caught.value)
+    assert "Run again: ingest will read it anew." in str(caught.value)

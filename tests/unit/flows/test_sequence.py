@@ -9,9 +9,10 @@ import pytest
 
 from flows import sequence
 from flows.sequence import Runner
-from pipeline.core.errors import DataError, ServiceError
+from pipeline.core.errors import DataError, ParamsError, ServiceError, WorkspaceError
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
+from pipeline.params import Settings
 
 STAGE_NAMES = [stage.name for stage in STAGES]
 UNTIL_EVALUATE = STAGE_NAMES[: STAGE_NAMES.index("evaluate")]
@@ -25,7 +26,7 @@ class Notes(Runner):
     def __init__(self, workspace, results):
         super().__init__(workspace, self._hear)
         self.results, self.done, self.lines = results, [], []
-        self.__dict__["settings"] = object()
+        self.__dict__["settings"] = Settings()
 
     def _hear(self, line):
         self.lines.append(line)
@@ -67,9 +68,18 @@ def make_notes(tmp_path, monkeypatch):
             sequence.decide, "judged", lambda workspace: SimpleNamespace(verdict=SimpleNamespace(passed=passed))
         )
         monkeypatch.setattr(sequence, "curves", lambda *arguments: nullcontext())
+        monkeypatch.setattr(sequence.dvcfile, "write", lambda workspace, settings: False)
+        (tmp_path / "params.yaml").write_text("# a workspace\nmodel: digits\n")
         return Notes(
             tmp_path,
-            {"open_run": "run-1", "conclude": outcome("promoted"), "hold": outcome("held"), "register": 3} | results,
+            {
+                "recover": [],
+                "open_run": "run-1",
+                "conclude": outcome("promoted"),
+                "hold": outcome("held"),
+                "register": 3,
+            }
+            | results,
         )
 
     return make
@@ -79,7 +89,7 @@ def test_a_passing_verdict_is_released_inside_one_transaction(make_notes):
     """register, smoke test, promote, publish and conclude stand or fall together; announcing comes after."""
     run = make_notes(stale=["ingest", "train"])
     ended = sequence.retrain(run)
-    expected = ["pin_data_profile", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"]
+    expected = ["recover", "pin_data_profile", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"]
     expected.insert(expected.index("train"), "open_run")
     assert [*expected, *RELEASE, "report", "finish_run", "announce"] == run.done
     assert "promoted" == ended.kind
@@ -100,7 +110,7 @@ def test_what_was_decided_before_is_not_decided_again(make_notes):
     page.parent.mkdir()
     page.write_text("as it was")
     assert "unchanged" == sequence.retrain(run).kind
-    assert [*UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"] == run.done
+    assert ["recover", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"] == run.done
 
 
 def test_a_missing_report_is_written_even_where_nothing_changed(make_notes):
@@ -154,4 +164,58 @@ def test_a_webhook_that_does_not_answer_does_not_undo_the_promotion(make_notes):
     """It is said, and the outcome stands."""
     run = make_notes(announce=ServiceError("The webhook (notify.webhook) did not answer."))
     assert "promoted" == sequence.retrain(run).kind
-    assert "Nobody was told: The webhook (notify.webhook) did not answer." == run.lines[-2]
+    assert ["Gates: … · promoted", "Nobody was told: The webhook (notify.webhook) did not answer."] == run.lines[-2:]
+
+
+def test_a_webhook_without_an_address_is_found_before_the_stages(make_notes, monkeypatch):
+    """Not after hours of training and a promotion that nobody is told of."""
+    monkeypatch.delenv("GRAFTLINE_TEST_HOOK", raising=False)
+    run = make_notes()
+    run.__dict__["settings"] = Settings(notify={"webhook": "$GRAFTLINE_TEST_HOOK"})
+    with pytest.raises(ParamsError, match="GRAFTLINE_TEST_HOOK"):
+        sequence.retrain(run)
+    assert [] == run.done
+
+
+def test_a_report_that_cannot_be_written_does_not_undo_the_promotion(make_notes):
+    """Whatever it stumbles over is said; people are told of the promotion."""
+    run = make_notes(report=KeyError("accuracy"))
+    assert "promoted" == sequence.retrain(run).kind
+    assert "No report was written: KeyError: 'accuracy'" in run.lines
+    assert ["report", "finish_run", "announce"] == run.done[-3:]
+
+
+def test_what_a_killed_run_left_is_cleared_up_first_and_said(make_notes):
+    """Before any stage."""
+    run = make_notes(recover=["finished the promotion that was killed: champion digits v2 · handoff/v2"])
+    sequence.retrain(run)
+    assert "recover" == run.done[0]
+    assert "finished the promotion that was killed: champion digits v2 · handoff/v2" == run.lines[0]
+
+
+def test_assignments_go_into_the_params_first(make_notes):
+    """Under the lock, and before the settings are read; the comments stay."""
+    run = make_notes()
+    run.assignments = ["seed=3"]
+    del run.__dict__["settings"]
+    sequence.retrain(run)
+    assert "set seed: null → 3" == run.lines[0]
+    assert 3 == run.settings.seed
+    assert "# a workspace" in (run.workspace / "params.yaml").read_text()
+
+
+def test_a_graph_out_of_step_is_mended_and_said(make_notes, monkeypatch):
+    """A scheduled run never passes through the command line."""
+    run = make_notes()
+    monkeypatch.setattr(sequence.dvcfile, "write", lambda workspace, settings: True)
+    sequence.retrain(run)
+    assert "dvc.yaml brought in step with params.yaml and the installed code" == run.lines[0]
+
+
+def test_no_workspace_is_left_as_it_is(make_notes):
+    """No lock is made in a folder without params.yaml."""
+    run = make_notes()
+    (run.workspace / "params.yaml").unlink()
+    with pytest.raises(WorkspaceError):
+        sequence.retrain(run)
+    assert [] == list(run.workspace.iterdir())

@@ -91,6 +91,18 @@ def test_decided_needs_model_and_verdict_to_agree(tmp_path: Path) -> None:
     assert [None] * 3 == [history.decided(*other) for other in others]
 
 
+def test_replaced_by_is_the_next_other_champion(tmp_path: Path) -> None:
+    """Holds, other models and the same version again are passed over."""
+    first = decide(tmp_path, "promoted", 1)
+    decide(tmp_path, "held", 2)
+    decide(tmp_path, "promoted", 5, model="birds")
+    decide(tmp_path, "promoted", 1)
+    assert None is History(tmp_path).replaced_by(first)
+    second = decide(tmp_path, "promoted", 2)
+    decide(tmp_path, "rolled_back", 1)
+    assert second == History(tmp_path).replaced_by(first)
+
+
 def test_lines_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line says when, what, against whom, why and who."""
     monkeypatch.setenv("GRAFTLINE_ACTOR", "nightly")
@@ -106,3 +118,5 @@ def test_champion_in_a_line(tmp_path: Path) -> None:
     line = History(tmp_path).champion_line()
     assert line.startswith("digits v1 since 20")
     assert line.endswith(" · all 9 gates passed")
+    assert line == History(tmp_path).champion_line("digits")
+    assert None is History(tmp_path).champion_line("renamed")

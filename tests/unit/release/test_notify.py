@@ -69,6 +69,10 @@ def test_webhook_from_the_environment(hook: Hook, monkeypatch: pytest.MonkeyPatc
     """`$NAME` is looked up when it is needed; a missing variable is named."""
     with pytest.raises(ParamsError, match="environment variable GRAFTLINE_TEST_HOOK"):
         notify.send(Notify(webhook="$GRAFTLINE_TEST_HOOK"), {})
+    monkeypatch.setenv("GRAFTLINE_TEST_HOOK", "s3cret")
+    with pytest.raises(ParamsError, match="found another value") as caught:
+        notify.address(Notify(webhook="$GRAFTLINE_TEST_HOOK"))
+    assert "s3cret" not in str(caught.value)
     monkeypatch.setenv("GRAFTLINE_TEST_HOOK", hook.url())
     assert notify.send(Notify(webhook="$GRAFTLINE_TEST_HOOK"), {"text": "hello"})
 

@@ -12,11 +12,12 @@ from pipeline.release import pin
 PROFILE = "state/data_profile.json"
 
 
-def validated(workspace: Path, images: int) -> None:
+def validated(workspace: Path, images: int, *, success: bool = True) -> None:
     """A validation report over so many target images."""
     profile = {**DataProfile.empty().model_dump(), "target": {"images": images}}
     (workspace / "reports").mkdir(exist_ok=True)
-    (workspace / "reports/validation.json").write_text(json.dumps({"profile": profile}), encoding="utf-8")
+    report = {"success": success, "profile": profile}
+    (workspace / "reports/validation.json").write_text(json.dumps(report), encoding="utf-8")
 
 
 def test_before_the_first_run_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
@@ -40,6 +41,18 @@ def test_the_last_data_are_what_new_data_are_compared_with(tmp_path: Path) -> No
     assert pin.pin_data_profile(tmp_path)
     validated(tmp_path, 50)
     assert [True, False] == [pin.pin_data_profile(tmp_path), pin.pin_data_profile(tmp_path)]
+    assert 50 == DataProfile.load(tmp_path / PROFILE).target.images
+
+
+def test_refused_data_are_nothing_to_compare_with(tmp_path: Path) -> None:
+    """After a failed validation the profile of the data before stays; before the first there is an empty one."""
+    validated(tmp_path, 10, success=False)
+    assert pin.pin_data_profile(tmp_path)
+    assert DataProfile.load(tmp_path / PROFILE) == DataProfile.empty()
+    validated(tmp_path, 50)
+    pin.pin_data_profile(tmp_path)
+    validated(tmp_path, 10, success=False)
+    assert not pin.pin_data_profile(tmp_path)
     assert 50 == DataProfile.load(tmp_path / PROFILE).target.images
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,40 @@ def test_failed_copy_changes_nothing(bundle: Path, handoff: Path, monkeypatch: p
     monkeypatch.setattr(shutil, "copytree", lossy)
     with pytest.raises(ServiceError, match="not equal"):
         publish.publish(handoff, bundle, 2)
+    assert ["current", "v1"] == sorted(entry.name for entry in handoff.iterdir())
+    assert "v1" == publish.pointed_at(handoff)
+
+
+def test_folder_is_never_replaced_while_current_points_at_it(
+    bundle: Path, handoff: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same version with other contents: whenever a folder is put in place, `current` leads to another whole one."""
+    publish.publish(handoff, bundle, 1)
+    (bundle / "card.md").write_text("a new verdict", encoding="utf-8")
+    seen = []
+    replacing = publish.replacing
+
+    @contextlib.contextmanager
+    def watched(path: Path) -> Iterator[Path]:
+        seen.append((path.name, publish.pointed_at(handoff)))
+        with replacing(path) as fresh:
+            yield fresh
+        assert b"model" == (handoff / "current/model.onnx").read_bytes()
+
+    monkeypatch.setattr(publish, "replacing", watched)
+    again = publish.publish(handoff, bundle, 1)
+    assert [("v1.new", "v1"), ("current", "v1"), ("v1", "v1.new"), ("current", "v1.new")] == seen
+    assert publish.Published(1, replaced="v1", created=False) == again
+    assert ["current", "v1"] == sorted(entry.name for entry in handoff.iterdir())
+    assert digests.of_path(bundle) == digests.of_path(handoff / "current")
+
+
+def test_kill_while_a_second_copy_stood_in_is_mended(bundle: Path, handoff: Path) -> None:
+    """`current` was left at the second copy: pointing it at the version again removes that."""
+    publish.publish(handoff, bundle, 1)
+    shutil.copytree(handoff / "v1", handoff / "v1.new")
+    publish._point(handoff, "v1.new")
+    publish.point(handoff, 1)
     assert ["current", "v1"] == sorted(entry.name for entry in handoff.iterdir())
     assert "v1" == publish.pointed_at(handoff)
 

@@ -71,6 +71,7 @@ def make_workspace(
         backbone=SimpleNamespace(name="small_cnn"),
         train=SimpleNamespace(strategy=SimpleNamespace(name="lp_ft")),
         publish=SimpleNamespace(handoff="handoff"),
+        notify=SimpleNamespace(webhook=None),
     )
     return Workspace(root=root, settings=settings, classes=classes)
 

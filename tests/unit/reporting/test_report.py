@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 
 from pipeline.evaluation.report import Metrics
 from pipeline.reporting import report
@@ -233,3 +235,15 @@ def test_stays_small_with_photos_and_many_classes(tmp_path, make):
 def test_equal_workspaces_make_equal_pages(workspace):
     """Nothing in the page depends on when it is written."""
     assert written(workspace) == written(workspace)
+
+
+def test_secrets_in_params_are_not_on_the_page(tmp_path, pristine):
+    """The page shows params.yaml without the webhook and without credentials in URLs."""
+    root = Path(shutil.copytree(pristine.root, tmp_path / "secret"))
+    hook, uri = "https://hooks.example/T0KEN", "https://me:PASSW0RD@mlflow.example"
+    (root / "params.yaml").write_text(f"notify:\n  webhook: {hook}\ntracking:\n  uri: {uri}\n")
+    settings = SimpleNamespace(**{**vars(pristine.settings), "notify": SimpleNamespace(webhook=SecretStr(hook))})
+    page = report.write(root, settings).read_text()
+    assert "T0KEN" not in page
+    assert "PASSW0RD" not in page
+    assert "mlflow.example" in page

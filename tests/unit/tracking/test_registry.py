@@ -93,43 +93,45 @@ def test_lost_file_is_named(three: Registry, workspace: Path, tmp_path: Path) ->
     assert "backup" in caught.value.remedy
 
 
-def test_promotion_moves_both_aliases(three: Registry) -> None:
-    """The old champion becomes previous; the challenger that won is challenger no more."""
+def test_crown_moves_both_aliases(three: Registry) -> None:
+    """The challenger that won is challenger no more."""
     three.challenge(1)
-    assert None is three.promote(1, expected_champion=None)
+    three.crown(1, None, expected_champion=None)
     three.challenge(2)
     assert {CHAMPION: 1, CHALLENGER: 2} == aliases(three)
-    assert 1 == three.promote(2, expected_champion=1)
+    three.crown(2, 1, expected_champion=1)
     assert {CHAMPION: 2, PREVIOUS: 1} == aliases(three)
 
 
-def test_promotion_compares_before_it_swaps(three: Registry) -> None:
+def test_crown_compares_before_it_swaps(three: Registry) -> None:
     """Whoever decided against a champion of yesterday changes nothing."""
-    three.promote(1, expected_champion=None)
-    three.promote(2, expected_champion=1)
+    three.crown(1, None, expected_champion=None)
+    three.crown(2, 1, expected_champion=1)
     with pytest.raises(RegistryError) as caught:
-        three.promote(3, expected_champion=1)
+        three.crown(3, 1, expected_champion=1)
+    assert "v1 as champion of 'digits', the one this was decided against" == caught.value.expected
     assert ("v2", {CHAMPION: 2, PREVIOUS: 1}) == (caught.value.found, aliases(three))
 
 
-def test_promotion_can_be_repeated(three: Registry) -> None:
-    """Finishing an interrupted promotion keeps the previous champion."""
-    three.promote(1, expected_champion=None)
+def test_crown_can_be_repeated(three: Registry) -> None:
+    """Killed between the two aliases, it is finished by doing it again."""
+    three.crown(1, None, expected_champion=None)
+    three.session.client.set_registered_model_alias("digits", PREVIOUS, "1")
     for _ in range(2):
-        three.promote(2, expected_champion=1)
+        three.crown(2, 1, expected_champion=1)
     assert {CHAMPION: 2, PREVIOUS: 1} == aliases(three)
 
 
-def test_restore_puts_aliases_back(three: Registry) -> None:
+def test_no_version_removes_the_alias(three: Registry) -> None:
     """Undoing the first promotion leaves no champion at all."""
-    three.promote(1, expected_champion=None)
-    three.restore(None, None, expected_champion=1)
+    three.crown(1, None, expected_champion=None)
+    three.crown(None, None, expected_champion=1)
     assert {} == aliases(three)
 
 
 def test_champion_is_not_its_own_challenger(three: Registry) -> None:
     """Registering the champion's file again does not make it challenger."""
-    three.promote(1, expected_champion=None)
+    three.crown(1, None, expected_champion=None)
     three.challenge(1)
     assert {CHAMPION: 1} == aliases(three)
 
@@ -137,7 +139,7 @@ def test_champion_is_not_its_own_challenger(three: Registry) -> None:
 def test_unknown_version_lists_the_known(three: Registry) -> None:
     """The message says which versions there are."""
     with pytest.raises(RegistryError, match="found v9") as caught:
-        three.promote(9, expected_champion=None)
+        three.crown(9, None, expected_champion=None)
     assert "a version of 'digits' (v1, v2, v3)" == caught.value.expected
 
 

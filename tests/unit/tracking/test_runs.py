@@ -126,3 +126,22 @@ def test_report_is_read_back(session: Session, run_id: str, reports: Path) -> No
     runs.record(session, run_id, {})
     assert {"p50_ms": 1.5} == runs.read_report(session, run_id, "latency")
     assert {} == runs.read_report(session, run_id, "validation")
+
+
+def test_runs_that_were_killed_are_closed(session: Session) -> None:
+    """Only those that this workspace opened and did not close; asking again finds none."""
+    killed, finished = (runs.start(session, "digits") for _ in range(2))
+    runs.finish(session, finished)
+    foreign = session.client.create_run(session.experiment_id).info.run_id
+    assert {killed} == runs.open_runs(session.workspace)
+    assert [[killed], []] == [runs.close_killed(session), runs.close_killed(session)]
+    infos = {run_id: session.client.get_run(run_id) for run_id in (killed, finished, foreign)}
+    assert ["KILLED", "FINISHED", "RUNNING"] == [run.info.status for run in infos.values()]
+    assert "killed" == infos[killed].data.tags["outcome"]
+
+
+def test_run_of_another_store_is_forgotten(session: Session) -> None:
+    """The tracking store was changed since: there is nothing to close."""
+    (session.workspace / runs.OPEN).write_text('["0123456789abcdef0123456789abcdef"]', encoding="utf-8")
+    assert [] == runs.close_killed(session)
+    assert set() == runs.open_runs(session.workspace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def test_damaged_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_bytes(b"no database" * 100)
     with pytest.raises(ServiceError, match=r"did not open sqlite:///.*broken\.db: .*not a database"):
         open_session(tmp_path, "sqlite:///broken.db", "graftline")
+
+
+def test_database_without_a_driver(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing Python module is the user's to install: it is named, the password is not."""
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(ParamsError, match="found no Python module 'psycopg2'") as caught:
+        open_session(workspace, "postgresql://me:pw@127.0.0.1:9/mlflow", "graftline")
+    assert "pw@" not in str(caught.value)
+    assert "psycopg2-binary" in caught.value.remedy
 
 
 def test_server_that_does_not_answer(workspace: Path) -> None:

@@ -1,0 +1,62 @@
+"""What stages read that no stage has made: the user's images, suites and checkpoint file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.core import plugins
+from pipeline.core.errors import DataError, InputError, ParamsError, WeightsError
+from pipeline.graph.table import SOURCES, Stage
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
+
+
+class Place(NamedTuple):
+    """A file or folder that a stage depends on, and the key in params.yaml that names it."""
+
+    key: str
+    path: str
+    error: type[InputError]
+
+
+def places(stage: Stage, settings: Settings) -> list[Place]:
+    """The places that a stage reads under these settings; empty for most stages."""
+    found: list[Place] = []
+    if stage.name == "ingest":
+        for domain in ("target", "source"):
+            source = getattr(settings.ingest, domain)
+            path = None if source is None else plugins.load(SOURCES, source.name).location(source)
+            if path is not None:
+                found.append(Place(f"ingest.{domain}.path", path, DataError))
+    if stage.name == "validate" and settings.validate_.suites:
+        found.append(Place("validate.suites", settings.validate_.suites, ParamsError))
+    file = getattr(settings.backbone.weights, "file", None)
+    if stage.name == "backbone" and file is not None:
+        found.append(Place("backbone.weights.file", str(file.expanduser()), WeightsError))
+    return found
+
+
+def check(workspace: Path, stage: Stage, settings: Settings) -> None:
+    """Every place is there, and none of them holds the workspace: DVC would stop at it with words of its own.
+
+    Raises:
+        DataError, WeightsError, ParamsError: with the key that names the place.
+    """
+    for place in places(stage, settings):
+        path = (workspace / place.path).resolve()
+        if not path.exists():
+            raise place.error(
+                expected="an existing file or folder",
+                found=f"'{place.path}', which does not exist",
+                where=f"{place.key} in params.yaml",
+                remedy="Check the path; if DVC tracks it and it is not here yet: dvc pull.",
+            )
+        if workspace.resolve().is_relative_to(path):
+            raise place.error(
+                expected="a place beside the workspace's own files",
+                found=f"'{place.path}', which holds the workspace itself",
+                where=f"{place.key} in params.yaml",
+                remedy="Move the images into a folder of their own, such as data/target, and name that.",
+            )
