@@ -35,7 +35,7 @@ def test_places_and_plugins_are_references_to_params(workspace):
 
 
 def test_what_params_leaves_to_its_default_is_spelled_out(workspace):
-    """DVC refuses a reference to a key that is not there; a bare name or a missing section is no fault of the user's."""
+    """DVC refuses a reference to a key that is not there; a bare name or a missing section is nobody's fault."""
     write_params(
         workspace, "ingest:\n  target: {name: image_folder, path: photos}\n  source:\ntrain:\n  strategy: probe\n"
     )
