@@ -5,11 +5,13 @@ that a whole run has been through.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,11 @@ from pipeline.core import digests
 from pipeline.core.context import Context
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
+
+# The same examples every time: a change is judged by what it changed. HYPOTHESIS_PROFILE=search looks for new ones.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("search", max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
 
