@@ -9,7 +9,6 @@ import time
 
 import httpx
 import pytest
-
 from integration_tools import environment
 
 pytestmark = pytest.mark.slow
