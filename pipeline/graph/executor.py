@@ -166,14 +166,18 @@ def _is_alive(pid: int) -> bool:
 
 
 def stale(workspace: Path, names: Iterable[str] = BY_NAME) -> dict[str, list[str]]:
-    """Why each of these stages would run again, in DVC's words; stages that are up to date are left out."""
+    """Why each of these stages would run again, in DVC's words; stages that are up to date are left out.
+
+    Raises:
+        BusyError: another DVC command held the repository all the while.
+        WorkspaceError: DVC cannot read dvc.yaml or finds no repository.
+    """
     from dvc.repo import Repo
 
     file = workspace.resolve() / dvcfile.FILE
-    with Repo(str(workspace)) as repo:
-        status = repo.status(
-            targets=[f"{file}:{name}" for name in names]
-        )  # a bare name is sought in the current folder
+    targets = [f"{file}:{name}" for name in names]  # a bare name is sought in the current folder
+    with _asking_dvc(workspace), Repo(str(workspace)) as repo:
+        status = _when_free(lambda: repo.status(targets=targets))
     changed = {target.rpartition(":")[2]: changes for target, changes in status.items()}
     return {name: _reasons(changed[name]) for name in BY_NAME if name in changed}
 

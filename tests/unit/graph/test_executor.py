@@ -1,0 +1,65 @@
+"""Asking DVC whether a stage is stale: what it throws reaches people in our form."""
+
+import pytest
+from dvc.lock import LockError
+from dvc.repo import Repo
+
+from pipeline.core.errors import BusyError, WorkspaceError
+from pipeline.graph import executor
+from pipeline.workspace import create
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    for _ in create(tmp_path / "w", target=None, source=None, preset="digits", version_data=False):
+        pass
+    return tmp_path / "w"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(executor, "BUSY_TRIES", 3)
+    monkeypatch.setattr(executor, "BUSY_DELAY_S", 0)
+
+
+def test_a_fresh_workspace_is_stale_from_end_to_end(workspace):
+    """Every stage is named, with what is missing."""
+    stale = executor.stale(workspace)
+    assert list(executor.BY_NAME) == list(stale)
+    assert any("data/labels.json" in reason for reason in stale["validate"])
+
+
+def test_a_broken_dvc_yaml_is_a_message(workspace):
+    """The file is named, and how it is written anew."""
+    (workspace / "dvc.yaml").write_text("stages: [\n")
+    with pytest.raises(WorkspaceError, match="graftline render"):
+        executor.stale(workspace)
+
+
+def test_no_dvc_is_a_message(tmp_path):
+    """A folder without a DVC repository is told how to get one."""
+    with pytest.raises(WorkspaceError, match="dvc init"):
+        executor.stale(tmp_path)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
+    """A lock that is free at the second try is no error; one that never is names the workspace."""
+    status, asked = Repo.status, []
+
+    def busy_once(repo, *args, **kwargs):
+        asked.append(1)
+        if len(asked) == 1:
+            raise LockError("held")
+        return status(repo, *args, **kwargs)
+
+    monkeypatch.setattr(Repo, "status", busy_once)
+    assert "ingest" in executor.stale(workspace)
+    assert len(asked) == 2
+
+    def always_busy(repo, *args, **kwargs):
+        raise LockError("held")
+
+    monkeypatch.setattr(Repo, "status", always_busy)
+    with pytest.raises(BusyError, match="Another DVC command holds"):
+        executor.stale(workspace)
