@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core import digests
+from pipeline.core.batches import batched
 from pipeline.core.context import Context
 from pipeline.core.device import memory_format
 from pipeline.core.progress import Meter
@@ -24,8 +23,6 @@ from pipeline.data.transforms import preprocess
 from pipeline.features.cache import FeatureCache
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
-
-Item = TypeVar("Item")
 
 FLUSH_EVERY = 1024
 """Images per cache segment, about: what a kill costs at most."""
@@ -93,8 +90,8 @@ def _compute(
     network = weights.build().to(device).to(memory_format=memory_format(device))
     store = ImageStore(context.workspace, context.workers)
     batches = zip(
-        _batched(manifest.frame["id"].tolist(), batch_size),
-        _batched(store.pixels(manifest), batch_size),
+        batched(manifest.frame["id"].tolist(), batch_size),
+        batched(store.pixels(manifest), batch_size),
         strict=True,
     )
     meter = Meter(what="features", unit="images", total=len(manifest))
@@ -137,12 +134,6 @@ def forward(network: nn.Module, images: Tensor, batch_size: int, device: torch.d
     padding = images.new_zeros((batch_size - len(images), *images.shape[1:]))
     batch = torch.cat([images, padding]).to(device, memory_format=memory_format(device))
     return network(batch)[: len(images)].float().cpu()
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dtype: str) -> FeatureTable:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core import digests
+from pipeline.tracking.runs import ask_git
 
 if TYPE_CHECKING:
     from pipeline.params import Settings
@@ -51,20 +51,11 @@ def facts(workspace: Path, settings: Settings) -> list[tuple[str, str]]:
 
 def revision(workspace: Path) -> str | None:
     """The commit of the workspace's repository, and whether tracked files differ from it; None without either."""
-    commit = _git(workspace, "rev-parse", "HEAD")
-    if commit is None:
+    commit = ask_git(workspace, "rev-parse", "HEAD")
+    if not commit:
         return None
-    changed = _git(workspace, "status", "--porcelain", "--untracked-files=no")
+    changed = ask_git(workspace, "status", "--porcelain", "--untracked-files=no")
     return f"{commit} with uncommitted changes" if changed else commit
-
-
-def _git(workspace: Path, *arguments: str) -> str | None:
-    """The answer of git; None where git is not installed or does not know."""
-    try:
-        answer = subprocess.run(["git", "-C", str(workspace), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def versions() -> str:

@@ -8,12 +8,12 @@ answers those once, in batches of its own; the file answers them at every batch 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from pipeline.core.batches import batched
 from pipeline.core.files import Document
 from pipeline.serving.predictor import batches_by_size
 
@@ -103,7 +103,7 @@ def _answered(reference: Reference, images: Iterable[np.ndarray], batch_size: in
 def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int) -> BatchParity:
     """The file's answers, ``batch_size`` images at a time, against the network's."""
     compared, sizes, disagreements, delta = 0, set(), 0, 0.0
-    for part in _parts(expected, batch_size):
+    for part in batched(expected, batch_size):
         truth = np.stack([answer for _, answer in part])
         answered = predictor.run(np.stack([image for image, _ in part])).probabilities
         compared += len(part)
@@ -117,12 +117,6 @@ def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int
         disagreements=disagreements,
         max_probability_delta=delta,
     )
-
-
-def _parts(items: Iterable[Answered], size: int) -> Iterator[list[Answered]]:
-    remaining = iter(items)
-    while part := list(islice(remaining, size)):
-        yield part
 
 
 def _keeping(images: Iterable[np.ndarray], even: list[np.ndarray], count: int) -> Iterator[np.ndarray]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
 from pipeline.data.images import decode
 from pipeline.serving.onnx_file import OnnxFile, decode_property
@@ -86,7 +86,7 @@ class Predictor:
 
         Files that cannot be decoded are left out; ``unreadable`` is called with the name of each.
         """
-        for part in _parts(files, HELD_IMAGES):
+        for part in batched(files, HELD_IMAGES):
             decoded = [(file, image) for file in part if (image := _decoded(file, unreadable)) is not None]
             rows = self.probabilities(image for _, image in decoded)
             yield from zip([file for file, _ in decoded], rows, strict=True)
@@ -114,12 +114,6 @@ def batches_by_size(images: Iterable[np.ndarray], batch_size: int) -> Iterator[t
             yield _stacked(waiting.pop(fullest))
     for group in waiting.values():
         yield _stacked(group)
-
-
-def _parts(items: Iterable[Path], size: int) -> Iterator[list[Path]]:
-    remaining = iter(items)
-    while part := list(islice(remaining, size)):
-        yield part
 
 
 def _decoded(file: Path, unreadable: Callable[[str], object]) -> np.ndarray | None:

@@ -258,10 +258,10 @@ def _data_digests(workspace: Path) -> dict[str, str]:
 
 def _code(workspace: Path) -> dict[str, str]:
     """The workspace's git revision, and whether the tree differs from it; nothing outside a repository."""
-    revision = _git(workspace, "rev-parse", "HEAD")
+    revision = ask_git(workspace, "rev-parse", "HEAD")
     if not revision:
         return {}
-    dirty = bool(_git(workspace, "status", "--porcelain", "--untracked-files=no"))
+    dirty = bool(ask_git(workspace, "status", "--porcelain", "--untracked-files=no"))
     return {"mlflow.source.git.commit": revision, "git_dirty": str(dirty).lower()}
 
 
@@ -269,7 +269,8 @@ def _keep_open(workspace: Path, run_ids: set[str]) -> None:
     write_text(workspace / OPEN, json.dumps(sorted(run_ids)))
 
 
-def _git(workspace: Path, *arguments: str) -> str:
+def ask_git(workspace: Path, *arguments: str) -> str:
+    """The answer of git; empty where git is not installed, does not know, or hangs."""
     try:
         done = subprocess.run(["git", "-C", str(workspace), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
