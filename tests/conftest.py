@@ -8,8 +8,9 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis
 import numpy as np
@@ -22,6 +23,9 @@ from pipeline.core import digests
 from pipeline.core.context import Context
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from pipeline.models.checkpoints import BackboneWeights
 
 # The same examples every time: a change is judged by what it changed. HYPOTHESIS_PROFILE=search looks for new ones.
 hypothesis.settings.register_profile("same", derandomize=True)
@@ -60,38 +64,62 @@ def _row(workspace: Path, pixels: np.ndarray, name: str, **fields: object) -> di
     return {**identity, **size, "mode": "RGB", "format": "PNG", **fields}
 
 
+def make_manifest(
+    folder: Path, domain: str, *, per_class: int, brightness: int, seed: int = 0, labelled_every: int = 1
+) -> Manifest:
+    """Images of a toy domain, written to ``folder``."""
+    random = np.random.default_rng([seed, brightness])
+    rows = [
+        _row(
+            folder,
+            _image(random, bar, brightness),
+            f"{domain}-{seed}-{bar}-{number:03d}",
+            label=f"class{bar}" if number % labelled_every == 0 else None,
+            domain=domain,
+            split=SPLITS[number % 10],
+        )
+        for bar in range(3)
+        for number in range(per_class)
+    ]
+    return Manifest.of(pd.DataFrame(rows))
+
+
+def make_domains(folder: Path, *, target_per_class: int = 20) -> ToyDomains:
+    """60 source images and some of the target, 20 × 24 px, split 6 : 2 : 2."""
+    return ToyDomains(
+        folder,
+        make_manifest(folder, "source", per_class=20, brightness=220),
+        make_manifest(folder, "target", per_class=target_per_class, brightness=150, labelled_every=2),
+        LabelSpace(classes=["class0", "class1", "class2"]),
+    )
+
+
 @pytest.fixture
 def toy_manifest(tmp_path: Path) -> Callable[..., Manifest]:
     """Make images of a toy domain: ``toy_manifest("target", per_class=10, brightness=150)``."""
-
-    def make(domain: str, *, per_class: int, brightness: int, seed: int = 0, labelled_every: int = 1) -> Manifest:
-        random = np.random.default_rng([seed, brightness])
-        rows = [
-            _row(
-                tmp_path,
-                _image(random, bar, brightness),
-                f"{domain}-{seed}-{bar}-{number:03d}",
-                label=f"class{bar}" if number % labelled_every == 0 else None,
-                domain=domain,
-                split=SPLITS[number % 10],
-            )
-            for bar in range(3)
-            for number in range(per_class)
-        ]
-        return Manifest.of(pd.DataFrame(rows))
-
-    return make
+    return partial(make_manifest, tmp_path)
 
 
 @pytest.fixture
-def toy_domains(tmp_path: Path, toy_manifest: Callable[..., Manifest]) -> ToyDomains:
+def toy_domains(tmp_path: Path) -> ToyDomains:
     """60 source and 60 target images, 20 × 24 px, split 6 : 2 : 2."""
-    return ToyDomains(
-        tmp_path,
-        toy_manifest("source", per_class=20, brightness=220),
-        toy_manifest("target", per_class=20, brightness=150, labelled_every=2),
-        LabelSpace(classes=["class0", "class1", "class2"]),
-    )
+    return make_domains(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def lasting_domains(tmp_path_factory: pytest.TempPathFactory) -> ToyDomains:
+    """The same for the whole session, with 120 target images, so that validation is large enough to choose by."""
+    return make_domains(tmp_path_factory.mktemp("domains"), target_per_class=40)
+
+
+@pytest.fixture(scope="session")
+def pretrained(lasting_domains: ToyDomains) -> BackboneWeights:
+    """small_cnn after some epochs on the toy source; it keeps the head it learned with."""
+    from pipeline.stages import backbone
+
+    params = backbone.Params(pretrain={"epochs": 6, "batch_size": 16, "min_steps_per_epoch": 4})
+    result = backbone.run(params, lasting_domains.context(), source_manifest=lasting_domains.source)
+    return result.outputs["backbone"]
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ to say what the column should hold. Null always means "nothing to say": a suite 
 
 - ``train``, ``val``, ``test``: labelled target images; null where that split has no label at all;
 - ``source``: labelled source images; null without a source;
-- ``teachers``: images to learn it from, in the source or in the target's train split;
+- ``teachers``: images to learn it from, in the source or in the target's train split; null where neither has a label;
 - ``times_rarer``: how many times rarer in train than the largest class.
 
 **drift**: one row per ``class``, now or in the last run: ``share``, ``share_last``, ``change`` (absolute), in [0, 1].
@@ -174,7 +174,10 @@ def classes_table(target: Manifest, source: Manifest, label_space: LabelSpace) -
         table["train"] = _per_class(counts["train"], classes, known=True)
     taught = source.frame["label"].value_counts()
     table["source"] = _per_class(taught, classes, known=bool(len(source)))
-    table["teachers"] = table["train"].fillna(0) + table["source"].fillna(0)
+    # Where nothing at all may be learnt from, a checkpoint's own head must answer; training sees whether there is one.
+    untaught = table[["train", "source"]].isna().all(axis=None)
+    table["teachers"] = pd.NA if untaught else table["train"].fillna(0) + table["source"].fillna(0)
+    table["teachers"] = table["teachers"].astype("Int64")
     table["times_rarer"] = (table["train"].max() / table["train"].where(table["train"] > 0)).astype("Float64").round(2)
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -24,22 +24,29 @@ class LabelSpace(Document):
     """Target classes the source does not have."""
 
     @classmethod
-    def between(cls, target: Iterable[str], source: Iterable[str]) -> Self:
+    def between(cls, target: Iterable[str], source: Iterable[str], classes: Sequence[str] | None = None) -> Self:
         """Of the labels that occur; the source's are already in the target's words (:func:`mapped`).
 
         The target decides. A target with no label at all takes the source's classes: that is what unsupervised
-        adaptation answers with.
+        adaptation answers with. ``classes`` settles names and order where it is given.
 
         Raises:
-            DataError: neither has a label.
+            DataError: neither has a label, and ``classes`` is not given.
+            ParamsError: ``classes`` names one twice, or lacks one that target images have.
         """
         target, source = set(target), set(source)
+        if classes is not None:
+            _check_classes(classes, target)
+            missing = [label for label in classes if source and label not in source]
+            unknown = sorted(source - set(classes), key=natural_key)
+            return cls(classes=list(classes), source_only=unknown, target_only=missing)
         if not target | source:
             raise DataError(
                 expected="labels in the target or in the source",
                 found="none in either: every image is unlabelled",
                 where="ingest.target and ingest.source in params.yaml",
-                remedy="Sort some images into class folders, or add a label column to the table.",
+                remedy="Sort some images into class folders, or add a label column to the table; where a checkpoint's "
+                "own head shall answer, name its classes in ingest.classes.",
             )
         return cls(
             classes=sorted(target or source, key=natural_key),
@@ -56,6 +63,20 @@ class LabelSpace(Document):
         """Class numbers, int64 of shape (n,), for labels that are all in ``classes``."""
         position = {label: number for number, label in enumerate(self.classes)}
         return np.array([position[label] for label in labels], dtype=np.int64)
+
+
+def _check_classes(classes: Sequence[str], target: set[str]) -> None:
+    """Each name once, and every label of the target among them."""
+    twice = sorted({label for label in classes if classes.count(label) > 1})
+    absent = sorted(target - set(classes), key=natural_key)
+    if twice or absent or len(classes) < 2:
+        found = f"'{twice[0]}' twice" if twice else f"target images of '{absent[0]}'" if absent else f"{len(classes)}"
+        raise ParamsError(
+            expected="two classes or more, each named once, and every label of the target among them",
+            found=found,
+            where="ingest.classes in params.yaml",
+            remedy="Add or remove the name; null takes the labels that occur.",
+        )
 
 
 def natural_key(label: str) -> tuple[tuple[bool, int, str], ...]:

@@ -45,14 +45,22 @@ class BackboneFacts(Document):
     """Where the weights come from, for people: ``torchvision IMAGENET1K_V1``, ``pretrained on the source domain``."""
     source_accuracy: float | None = None
     """Accuracy on the source's validation split under the head it was pretrained with, if that was done here."""
+    head_classes: int | None = None
+    """Outputs of the checkpoint's own head, where it came with one."""
 
 
 @dataclass(frozen=True)
 class BackboneWeights:
-    """Weights of one backbone, without any head: a folder with ``weights.safetensors`` and ``backbone.json``."""
+    """Weights of one backbone: a folder with ``weights.safetensors`` and ``backbone.json``.
+
+    The head that a checkpoint came with is kept apart, in ``head.safetensors``: transfer grafts a new one, but some
+    strategies learn from what the old one says, and without any labelled image it is all that names the classes.
+    """
 
     facts: BackboneFacts
     state: State = field(repr=False)
+    head: State | None = field(default=None, repr=False)
+    """``weight`` [head_classes, feature_dim] and ``bias`` [head_classes]."""
 
     @classmethod
     def of(
@@ -63,6 +71,7 @@ class BackboneWeights:
         preprocessing: Preprocessing,
         origin: str,
         source_accuracy: float | None = None,
+        head: State | None = None,
     ) -> Self:
         state = contiguous(state)
         facts = BackboneFacts(
@@ -72,19 +81,25 @@ class BackboneWeights:
             digest=digests.of_bytes(safetensors.torch.save(state)),
             origin=origin,
             source_accuracy=source_accuracy,
+            head_classes=len(head["bias"]) if head else None,
         )
-        return cls(facts, state)
+        return cls(facts, state, contiguous(head) if head else None)
 
     @classmethod
     def load(cls, path: Path) -> Self:
+        facts, head = BackboneFacts.load(path / "backbone.json"), path / "head.safetensors"
         return cls(
-            BackboneFacts.load(path / "backbone.json"), safetensors.torch.load_file(path / "weights.safetensors")
+            facts,
+            safetensors.torch.load_file(path / "weights.safetensors"),
+            safetensors.torch.load_file(head) if head.is_file() else None,
         )
 
     def save(self, path: Path) -> None:
         with replacing(path) as fresh:
             fresh.mkdir()
             (fresh / "weights.safetensors").write_bytes(safetensors.torch.save(self.state))
+            if self.head is not None:
+                (fresh / "head.safetensors").write_bytes(safetensors.torch.save(self.head))
             self.facts.save(fresh / "backbone.json")
 
     def build(self) -> nn.Module:
@@ -127,8 +142,9 @@ def from_file(name: str, path: Path, preprocessing: Preprocessing, *, origin: st
         WeightsError: the file is missing, holds code, is no checkpoint, or belongs to another architecture.
     """
     row = backbone(name)
-    state = _fit(_read(path, where), row, path, where)
-    return BackboneWeights.of(name, state, preprocessing=preprocessing, origin=origin)
+    read = _read(path, where)
+    state = _fit(read, row, path, where)
+    return BackboneWeights.of(name, state, preprocessing=preprocessing, origin=origin, head=_own_head(read, row))
 
 
 def verify(path: Path, sha256: str, where: str) -> None:
@@ -241,6 +257,16 @@ def _unwrapped(state: State, wanted: State) -> State:
             return inner or state
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _own_head(state: State, row: Backbone) -> State | None:
+    """The checkpoint's own linear head, under the architecture's name for it or under ours."""
+    for prefix in (row.head, "head"):
+        for weight_name in (name for name in state if f".{name}".endswith(f".{prefix}.weight")):
+            weight, bias = state[weight_name], state.get(weight_name.removesuffix("weight") + "bias")
+            if weight.ndim == 2 and weight.shape[1] == row.feature_dim:
+                return {"weight": weight, "bias": torch.zeros(len(weight)) if bias is None else bias}
+    return None
 
 
 def _of_head(name: str, head: str) -> bool:

@@ -1,4 +1,4 @@
-"""The network: a backbone and a linear head, its parameter groups, and how a trained one is kept."""
+"""The network: a backbone and a head, its parameter groups, and how a trained one is kept."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipeline.core import digests
 from pipeline.core.files import Document, replacing
 from pipeline.core.seeding import derive
 from pipeline.data.preprocessing import Preprocessing
+from pipeline.models import heads
 from pipeline.models.backbones import Backbone, backbone
 
 HEAD = "head"
@@ -51,15 +52,15 @@ def _architecture(row: Backbone) -> nn.Module:
 
 
 class Network(nn.Module):
-    """Normalised images, float [B, 3, S, S] → logits, float [B, classes]. A new head is all zeros."""
+    """Normalised images, float [B, 3, S, S] → logits, float [B, classes]. A new head is linear and all zeros."""
+
+    head: heads.Head
 
     def __init__(self, backbone_name: str, body: nn.Module, classes: int) -> None:
         super().__init__()
         self.row = backbone(backbone_name)
         self.backbone = body
-        self.head = nn.Linear(self.row.feature_dim, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = heads.LinearHead(self.row.feature_dim, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))
@@ -90,10 +91,8 @@ class Network(nn.Module):
         return (HEAD,) if group == HEAD else tuple(f"backbone.{path}" for path in self.row.blocks[group])
 
     def set_head(self, weight: Tensor, bias: Tensor) -> None:
-        """Replace the head's values: ``weight`` [classes, feature_dim], ``bias`` [classes]."""
-        with torch.no_grad():
-            self.head.weight.copy_(weight)
-            self.head.bias.copy_(bias)
+        """Replace the head by a linear one: ``weight`` [classes, feature_dim], ``bias`` [classes]."""
+        self.head = heads.LinearHead.restored({"weight": weight, "bias": bias})
 
 
 def _at(module: nn.Module, path: str) -> Any:
@@ -115,6 +114,7 @@ class NetworkFacts(Document):
     classes: list[str]
     strategy: str
     head: str = "linear"
+    """The kind of head: ``linear``, ``cosine``, ``neighbours`` or ``forest``."""
     weights_digest: str
     """sha256 of ``weights.safetensors`` beside this file."""
     backbone_digest: str
@@ -141,6 +141,7 @@ class TrainedNetwork:
             preprocessing=preprocessing,
             classes=classes,
             strategy=strategy,
+            head=network.head.kind,
             weights_digest=digests.of_bytes(safetensors.torch.save(state)),
             backbone_digest=origin.digest,
             backbone_origin=origin.origin,
@@ -160,6 +161,9 @@ class TrainedNetwork:
     def build(self) -> Network:
         """The network in eval mode, on the CPU, without gradients."""
         network = Network(self.facts.backbone, build_backbone(self.facts.backbone), len(self.classes))
+        prefix = f"{HEAD}."
+        values = {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
+        network.head = heads.restored(self.facts.head, values)
         network.load_state_dict(self.state)
         return network.eval().requires_grad_(False)
 
@@ -170,6 +174,11 @@ class TrainedNetwork:
     @property
     def classes(self) -> list[str]:
         return self.facts.classes
+
+    @property
+    def size_mb(self) -> float:
+        """Of all weights and statistics, in millions of bytes."""
+        return sum(value.numel() * value.element_size() for value in self.state.values()) / 1e6
 
     @property
     def metadata(self) -> dict[str, str]:

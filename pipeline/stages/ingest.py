@@ -54,6 +54,11 @@ class Params(BaseParams):
         {"name": "rendered_digits", "images_per_class": 300},
         description="Labelled images of another domain to transfer from; null = none.",
     )
+    classes: list[str] | None = Field(
+        None,
+        description="The model's answers, in order; null takes those that occur. For a checkpoint's own classes where "
+        "no image is labelled.",
+    )
     label_map: dict[str, str] = Field({}, description="Source class → target class, where their names differ.")
     val_share: float = Field(0.2, ge=0, lt=1, description="Share of the labelled training images kept for validation.")
     test_share: float = Field(0.2, ge=0, lt=1, description="Share kept for the final score, where none is given.")
@@ -185,7 +190,7 @@ def _settle_labels(params: Params, target: pd.DataFrame, source: pd.DataFrame) -
     answers, known = target["label"].dropna().unique(), source["label"].dropna().unique()
     check_label_map(params.label_map, known, answers)
     source["label"] = source["label"].replace(params.label_map)
-    space = LabelSpace.between(answers, source["label"].dropna().unique())
+    space = LabelSpace.between(answers, source["label"].dropna().unique(), params.classes)
     if len(space.classes) == 1:
         raise DataError(
             expected="images of at least two classes",

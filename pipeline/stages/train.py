@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from pipeline.core import plugins
@@ -13,6 +14,7 @@ from pipeline.training.options import EngineOptions
 if TYPE_CHECKING:
     from pipeline.data.labels import LabelSpace
     from pipeline.data.manifest import Manifest
+    from pipeline.evaluation.domains import DomainReport
     from pipeline.features.table import FeatureTable
     from pipeline.models.checkpoints import BackboneWeights
     from pipeline.training.record import TrainingRecord
@@ -36,9 +38,12 @@ def run(
     target_manifest: Manifest,
     source_features: FeatureTable,
     target_features: FeatureTable,
+    domains: DomainReport,
 ) -> Result:
     """Fit the strategy; equal params, inputs and seed give an equal network on one machine's CPU."""
     from pipeline.models.network import TrainedNetwork
+    from pipeline.training import needs
+    from pipeline.training.record import Trial, Trials
     from pipeline.training.task import make_task
 
     strategy = plugins.load(STRATEGIES, params.strategy.name)
@@ -52,24 +57,28 @@ def run(
         target_features,
         params,
         context,
+        domains,
     )
+    needs.check(params.strategy.name, strategy, task)
+    started = time.monotonic()
     with computing(context.device, context.seed, threads) as device:
-        network, record = strategy.fit(task, params.strategy, context)
+        network, record, preprocessing, trials = strategy.fit(task, params.strategy, context)
     trained = TrainedNetwork.of(
         network,
-        preprocessing=backbone.preprocessing,
+        preprocessing=preprocessing or backbone.preprocessing,
         classes=label_space.classes,
-        strategy=params.strategy.name,
+        strategy=params.strategy.name if record.chose is None else f"{params.strategy.name}: {record.chose}",
         origin=backbone,
     )
     record = record.model_copy(update={"threads": threads, "device": device.type})
-    return Result(_line(record), {"network": trained, "training": record})
+    whole = Trial(strategy=record.strategy, seconds=round(time.monotonic() - started, 2), network_mb=trained.size_mb)
+    return Result(_line(record), {"network": trained, "training": record, "trials": Trials(rows=[*trials, whole])})
 
 
 def _line(record: TrainingRecord) -> str:
     labelled = record.images["train"] + record.images["val"]
     accuracy = record.val_accuracy if record.val_accuracy is not None else record.cv_accuracy
+    chosen = f" → {record.chose}" if record.chose else ""
     judged = "" if accuracy is None else f" · {accuracy:.1%} by {record.selection}"
-    return (
-        f"{record.strategy} · {labelled:,} labelled {record.labels_from} images, {len(record.classes)} classes{judged}"
-    )
+    images = f"{labelled:,} labelled {record.labels_from} images"
+    return f"{record.strategy}{chosen} · {images}, {len(record.classes)} classes{judged}"

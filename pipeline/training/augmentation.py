@@ -22,6 +22,8 @@ MAX_SHIFT = 0.08
 CROP_AREA = (0.4, 1.0)
 """Share of the square that a photo's crop covers."""
 CROP_ASPECT = (3 / 4, 4 / 3)
+CUT_OUT = 0.35
+"""Side of the square that a strong view loses, as a share of the image's."""
 COLOUR = 0.2
 """Brightness, contrast and saturation change by up to this share."""
 
@@ -47,6 +49,30 @@ def random_view(squares: Tensor, preprocessing: Preprocessing, augment: Augment,
     if kind == "photo":
         pixels = _recolour(pixels, draw)
     return normalise(pixels, preprocessing)
+
+
+def strong_view(squares: Tensor, preprocessing: Preprocessing, augment: Augment, generator: torch.Generator) -> Tensor:
+    """As :func:`random_view`, then doubled colour changes and a grey square cut out (DeVries and Taylor, 2017)."""
+    draw = _Draw(len(squares), generator)
+    view = random_view(squares, preprocessing, augment, generator)
+    return _cut_out(_rescaled(view, draw), draw)
+
+
+def _rescaled(view: Tensor, draw: _Draw) -> Tensor:
+    """Contrast and brightness of normalised images, changed by up to twice ``COLOUR``."""
+    contrast = draw.between(1 - 2 * COLOUR, 1 + 2 * COLOUR).to(view.device).view(-1, 1, 1, 1)
+    shift = draw.between(-2 * COLOUR, 2 * COLOUR).to(view.device).view(-1, 1, 1, 1)
+    return view * contrast + shift
+
+
+def _cut_out(view: Tensor, draw: _Draw) -> Tensor:
+    """Zero (the mean colour) in a square of ``CUT_OUT`` of the side, anywhere."""
+    side = view.shape[-1]
+    ticks = (torch.arange(side) + 0.5) / side
+    rows, columns = (
+        ((ticks[None] - draw.between(0, 1)[:, None]).abs() < CUT_OUT / 2).to(view.device) for _ in range(2)
+    )
+    return view * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
 class _Draw:

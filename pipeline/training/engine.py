@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +25,10 @@ from pipeline.core.errors import TrainingError
 from pipeline.core.files import replacing
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
-from pipeline.data.loading import ImageBank
 from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network, State
-from pipeline.training.augmentation import random_view
+from pipeline.training.augmentation import random_view, strong_view
+from pipeline.training.objectives import Batch, CrossEntropy, Drawn, Images, Objective, Stream, View
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
 from pipeline.training.record import Epoch, Group, table
@@ -43,16 +43,6 @@ already fits wavers by less."""
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
-class LabelledImages(NamedTuple):
-    """Images and their class numbers, int64 of shape (n,)."""
-
-    bank: ImageBank
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
 class Outcome(NamedTuple):
     """What happened; the network was changed in place."""
 
@@ -62,6 +52,8 @@ class Outcome(NamedTuple):
     """The epoch whose weights each phase ended on, 0 for those it began with; empty without validation data."""
     guards: dict[str, bool]
     """What was measured of the promises that training makes; see :func:`_guards`."""
+    breaches: list[str]
+    """Why epochs were taken back, one sentence each."""
 
 
 class Score(NamedTuple):
@@ -88,20 +80,28 @@ class _State:
     kept: dict[str, int] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
     """Frozen weights and statistics that were found changed, in any phase so far."""
+    objective: State | None = None
+    rate_factor: float = 1.0
+    breaches: list[str] = field(default_factory=list)
+    start: State | None = None
+    """Weights the phase began with, where L²-SP holds on to them."""
 
 
 def fit(
     network: Network,
     phases: Sequence[Phase],
-    train: LabelledImages,
-    val: LabelledImages | None,
+    train: Images,
+    val: Images | None,
     options: EngineOptions,
     context: Context,
     *,
+    objective: Objective | None = None,
     name: str = "training",
 ) -> Outcome:
     """Train ``network`` in place, phase by phase; equal arguments give equal weights.
 
+    ``objective`` is what steps minimise, cross-entropy if not given; its own parameters are trained along. Where it
+    refuses an epoch, the network goes back to the epoch before and rates are halved; the second time the phase ends.
     ``name`` tells apart several calls in one stage (their checkpoints and random streams).
 
     Raises:
@@ -111,10 +111,10 @@ def fit(
         _check_coverage(network, phase)
     groups = [row for phase in phases for row in describe(network, phase)]
     print(table(groups), flush=True)
-    loop = _Loop(network, phases, train, val, options, context, name)
+    loop = _Loop(network, phases, train, val, options, context, objective or CrossEntropy(), name)
     loop.run()
     state = loop.state
-    return Outcome(state.history, groups, state.kept, _guards(state, groups))
+    return Outcome(state.history, groups, state.kept, _guards(state, groups), state.breaches)
 
 
 def _guards(state: _State, groups: list[Group]) -> dict[str, bool]:
@@ -171,13 +171,14 @@ class _Loop:
         self,
         network: Network,
         phases: Sequence[Phase],
-        train: LabelledImages,
-        val: LabelledImages | None,
+        train: Images,
+        val: Images | None,
         options: EngineOptions,
         context: Context,
+        objective: Objective,
         name: str,
     ) -> None:
-        self.network, self.phases, self.train, self.val = network, phases, train, val
+        self.network, self.phases, self.train, self.val, self.objective = network, phases, train, val, objective
         self.options, self.seed, self.name = options, context.seed, name
         self.device = choose(context.device)
         self.preprocessing = train.bank.preprocessing
@@ -191,12 +192,17 @@ class _Loop:
 
     def run(self) -> None:
         self.network.to(self.device).to(memory_format=memory_format(self.device))
+        self.objective.to(self.device)
         if self.state.network is not None:
             self.network.load_state_dict(self.state.network)
+        if self.state.objective is not None:
+            self.objective.load_state_dict(self.state.objective)
         for number in range(self.state.phase, len(self.phases)):
             if number != self.state.phase:
                 done = self.state
-                self.state = _State(phase=number, history=done.history, kept=done.kept, moved=done.moved)
+                self.state = _State(
+                    phase=number, history=done.history, kept=done.kept, moved=done.moved, breaches=done.breaches
+                )
             self._run_phase(self.phases[number])
         self.meter.close()
         self.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
@@ -206,54 +212,102 @@ class _Loop:
         optimizer = self._optimizer(phase)
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
-        if state.best is None:
+        if state.start is None and phase.l2_sp:
+            state.start = _copy(self.network.backbone.state_dict())
+        if state.best is None and phase.keep == "best":
             self._keep_if_best(phase, self._score())
-        while state.epoch < phase.epochs and not _is_out_of_patience(phase, state):
+        while state.epoch < phase.epochs and not _is_out_of_patience(phase, state) and not _is_refused(state):
             self._epoch(phase, optimizer)
             self._compare(frozen)
-            self.checkpoints.save(state, self.network, optimizer)
+            self.checkpoints.save(state, self.network, self.objective, optimizer)
         if state.best is not None:
             self.network.load_state_dict(state.best)
 
     def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
         state = self.state
-        set_modes(self.network, phase)
+        before = _copy(self.network.state_dict())
         seed = derive(self.seed, self.name, phase.name, "epoch", state.epoch)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        losses = []
-        for step, rows in enumerate(self._batches(generator)):
-            self._set_rates(optimizer, phase, state.epoch * self.steps_per_epoch + step)
-            losses.append(self._step(phase, optimizer, rows, generator))
+        self.network.eval()
+        self.objective.begin_epoch(self.network, self.device)
+        set_modes(self.network, phase)
+        self.objective.train()
+        drawn = {
+            name: _draws(len(stream.images), self._size_of(stream), self.steps_per_epoch, generator)
+            for name, stream in self.objective.streams.items()
+        }
+        terms: list[dict[str, Tensor]] = []
+        rows_of_steps = _draws(len(self.train), self.batch_size, self.steps_per_epoch, generator)
+        for step, rows in enumerate(rows_of_steps):
+            done = state.epoch * self.steps_per_epoch + step
+            self._set_rates(optimizer, phase, done)
+            rows_of_streams = {name: rows_of[step] for name, rows_of in drawn.items()}
+            progress = done / (phase.epochs * self.steps_per_epoch)
+            terms.append(self._step(phase, optimizer, rows, rows_of_streams, progress, generator))
             self.meter.advance(len(rows))
-        self._finish_epoch(phase, optimizer, torch.stack(losses).mean().item())
+        means = {name: torch.stack([term[name] for term in terms]).mean().item() for name in terms[0]}
+        self._finish_epoch(phase, optimizer, means, before)
 
-    def _batches(self, generator: torch.Generator) -> Iterator[np.ndarray]:
-        """Row numbers, always whole batches: passes over the set follow each other until the epoch is full."""
-        wanted = self.steps_per_epoch * self.batch_size
-        passes = math.ceil(wanted / len(self.train))
-        rows = torch.cat([torch.randperm(len(self.train), generator=generator) for _ in range(passes)])
-        yield from rows[:wanted].view(self.steps_per_epoch, self.batch_size).numpy()
+    def _size_of(self, stream: Stream) -> int:
+        return stream.batch_size or self.options.batch_size
 
     def _step(
-        self, phase: Phase, optimizer: torch.optim.Optimizer, rows: np.ndarray, generator: torch.Generator
-    ) -> Tensor:
-        squares = self.train.bank.fetch(rows).to(self.device)
-        labels = torch.from_numpy(self.train.labels[rows]).to(self.device)
+        self,
+        phase: Phase,
+        optimizer: torch.optim.Optimizer,
+        rows: np.ndarray,
+        rows_of_streams: dict[str, np.ndarray],
+        progress: float,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
         with self._autocast():
-            images = random_view(squares, self.preprocessing, self.options.augment, generator)
-            images = images.contiguous(memory_format=memory_format(self.device))
-            loss = batch_loss(phase, self.network, images, labels)
+            main = self._draw(Stream(self.train), rows, generator)
+            streams = {
+                name: self._draw(self.objective.streams[name], rows_of, generator)
+                for name, rows_of in rows_of_streams.items()
+            }
+            batch = Batch(main.images, main.labels, main.rows, streams, progress)
+            terms = self.objective.loss(self.network, batch, phase)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        terms["loss"].backward()
+        self._hold_to_start(phase)
         if self.options.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
         optimizer.step()
-        return loss.detach()
+        return {name: term.detach() for name, term in terms.items()}
 
-    def _finish_epoch(self, phase: Phase, optimizer: torch.optim.Optimizer, train_loss: float) -> None:
+    def _draw(self, stream: Stream, rows: np.ndarray, generator: torch.Generator) -> Drawn:
+        """The stream's images of ``rows`` in its views."""
+        squares = stream.images.bank.fetch(rows).to(self.device)
+        views = tuple(
+            self._view(squares, kind, generator).contiguous(memory_format=memory_format(self.device))
+            for kind in stream.views
+        )
+        labels = torch.from_numpy(stream.images.labels[rows]).to(self.device)
+        return Drawn(views, labels, torch.from_numpy(rows).to(self.device))
+
+    def _view(self, squares: Tensor, kind: View, generator: torch.Generator) -> Tensor:
+        if kind == "plain":
+            return plain_view(squares, self.preprocessing)
+        make = random_view if kind == "random" else strong_view
+        return make(squares, self.preprocessing, self.options.augment, generator)
+
+    def _hold_to_start(self, phase: Phase) -> None:
+        """The gradient of L²-SP, added where a weight has one."""
+        start = self.state.start
+        if not phase.l2_sp or start is None:
+            return
+        for name, value in self.network.backbone.named_parameters():
+            if value.grad is not None:
+                value.grad.add_(value.detach() - start[name], alpha=phase.l2_sp)
+
+    def _finish_epoch(
+        self, phase: Phase, optimizer: torch.optim.Optimizer, terms: dict[str, float], before: State
+    ) -> None:
         state = self.state
         state.epoch += 1
+        train_loss = terms.pop("loss")
         if not math.isfinite(train_loss):
             raise TrainingError(
                 f"The training loss became {train_loss} in phase '{phase.name}', epoch {state.epoch}. "
@@ -261,7 +315,10 @@ class _Loop:
             )
         score = self._score()
         state.waited += 1
-        self._keep_if_best(phase, score)
+        if phase.keep == "best":
+            self._keep_if_best(phase, score)
+        self.network.eval()
+        judgement = self.objective.judge(self.network, self.device)
         entry = Epoch(
             phase=phase.name,
             epoch=state.epoch,
@@ -269,9 +326,20 @@ class _Loop:
             val_loss=score and score.loss,
             val_accuracy=score and score.accuracy,
             learning_rate=max(group["lr"] for group in optimizer.param_groups),
+            terms=terms | judgement.values,
         )
         state.history.append(entry)
         self.curves.append(entry)
+        if judgement.breach is not None:
+            self._take_back(phase, optimizer, judgement.breach, before)
+
+    def _take_back(self, phase: Phase, optimizer: torch.optim.Optimizer, breach: str, before: State) -> None:
+        """Return to the epoch before, with half the rates and a fresh memory of gradients."""
+        state = self.state
+        self.network.load_state_dict(before)
+        optimizer.state.clear()
+        state.rate_factor /= 2
+        state.breaches.append(f"Epoch {state.epoch} of phase {phase.name} was taken back: {breach}")
 
     def _score(self) -> Score | None:
         if not self.val:
@@ -288,22 +356,19 @@ class _Loop:
         """One optimizer group per trainable parameter group, and one without decay for its biases and norms."""
         groups = []
         for group, rate in phase.learning_rates.items():
-            values = list(self.network.parameters_of(group).values())
-            for value in values:
-                value.requires_grad_(rate is not None)
-            if rate is None:
-                continue
-            kernels = [value for value in values if value.ndim > 1]
-            others = [value for value in values if value.ndim <= 1]
-            for members, decay in ((kernels, phase.weight_decay), (others, 0.0)):
-                if members:
-                    groups.append({"params": members, "lr": rate, "peak": rate, "weight_decay": decay})
+            values = self.network.parameters_of(group)
+            moving = trainable(self.network, phase, group)
+            for name, value in values.items():
+                value.requires_grad_(name in moving)
+            groups += _optimizer_groups([values[name] for name in moving], rate, phase.weight_decay)
+        own = self.objective.learning_rate
+        groups += _optimizer_groups(list(self.objective.parameters()), own, phase.weight_decay)
         if self.options.optimizer == "sgd":
             return torch.optim.SGD(groups, momentum=0.9)
         return torch.optim.AdamW(groups)
 
     def _set_rates(self, optimizer: torch.optim.Optimizer, phase: Phase, step: int) -> None:
-        factor = schedule(step, phase.epochs * self.steps_per_epoch, phase.warmup)
+        factor = self.state.rate_factor * schedule(step, phase.epochs * self.steps_per_epoch, phase.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
 
@@ -315,15 +380,49 @@ class _Loop:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted == "bfloat16")
 
     def _frozen(self, phase: Phase) -> State:
-        """Copies of everything that this phase must not move, statistics included."""
-        frozen = [group for group, rate in phase.learning_rates.items() if rate is None]
-        return _copy({name: value for group in frozen for name, value in self.network.state_of(group).items()})
+        """Copies of everything that this phase must not move: statistics of frozen groups included."""
+        frozen: State = {}
+        for group, rate in phase.learning_rates.items():
+            values = self.network.state_of(group) if rate is None else self.network.parameters_of(group)
+            moving = trainable(self.network, phase, group)
+            frozen |= {name: value for name, value in values.items() if name not in moving}
+        return _copy(frozen)
 
     def _compare(self, frozen: State) -> None:
         """Note what moved that should not have; before each checkpoint, so that a resume compares from clean ground."""
         now = self.network.state_dict()
         moved = [name for name, value in frozen.items() if not torch.equal(value, now[name])]
         self.state.moved += [name for name in moved if name not in self.state.moved]
+
+
+def trainable(network: Network, phase: Phase, group: str) -> list[str]:
+    """Names of the group's parameters that the phase moves."""
+    if phase.learning_rates[group] is None:
+        return []
+    names = list(network.parameters_of(group))
+    if not phase.only_batch_norm:
+        return names
+    norms = {name for name, module in network.named_modules() if isinstance(module, BATCH_NORM)}
+    return [name for name in names if name.rpartition(".")[0] in norms]
+
+
+def _optimizer_groups(values: list[nn.Parameter], rate: float | None, weight_decay: float) -> list[dict[str, Any]]:
+    """Kernels with decay, biases and norms without."""
+    kernels = [value for value in values if value.ndim > 1]
+    others = [value for value in values if value.ndim <= 1]
+    return [
+        {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
+        for members, decay in ((kernels, weight_decay), (others, 0.0))
+        if members
+    ]
+
+
+def _draws(images: int, batch_size: int, steps: int, generator: torch.Generator) -> np.ndarray:
+    """Row numbers [steps, batch], always whole batches: passes over the set follow each other until all are drawn."""
+    batch_size = min(batch_size, images)
+    passes = math.ceil(steps * batch_size / images)
+    rows = torch.cat([torch.randperm(images, generator=generator) for _ in range(passes)])
+    return rows[: steps * batch_size].view(steps, batch_size).numpy()
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -344,7 +443,7 @@ def set_modes(network: Network, phase: Phase) -> None:
 
 
 @torch.no_grad()
-def score(network: Network, images: LabelledImages, device: torch.device, *, batch_size: int) -> Score:
+def score(network: Network, images: Images, device: torch.device, *, batch_size: int) -> Score:
     """Mean cross-entropy and accuracy on unaugmented views; leaves the network in eval mode."""
     network.eval()
     losses, hits = 0.0, 0
@@ -357,13 +456,13 @@ def score(network: Network, images: LabelledImages, device: torch.device, *, bat
     return Score(losses / len(images), hits / len(images))
 
 
-def batch_loss(phase: Phase, network: Network, images: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of normalised ``images`` [B, 3, S, S] with class numbers ``labels`` [B], in nats."""
-    return functional.cross_entropy(network(images), labels, label_smoothing=phase.label_smoothing)
-
-
 def _is_out_of_patience(phase: Phase, state: _State) -> bool:
     return phase.patience is not None and state.best is not None and state.waited >= phase.patience
+
+
+def _is_refused(state: _State) -> bool:
+    """Were epochs taken back twice in this phase, the second time at half the rates?"""
+    return state.rate_factor <= 0.25
 
 
 def _copy(state: State) -> State:
@@ -393,12 +492,13 @@ class _Checkpoints:
         print(f"  going on from a checkpoint, {len(state.history)} epoch(s) done", flush=True)
         return state
 
-    def save(self, state: _State, network: Network, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, state: _State, network: Network, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
         if self.path is None or time.monotonic() - self._last_s < CHECKPOINT_EVERY_S:
             return
         kept = {name: getattr(state, name) for name in _State.__dataclass_fields__}
         kept |= {"history": [entry.model_dump() for entry in state.history]}
         kept |= {"made_by": self._made_by, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        kept |= {"objective": objective.state_dict()}
         with replacing(self.path) as fresh:
             torch.save(kept, fresh)
         self._last_s = time.monotonic()

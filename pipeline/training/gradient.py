@@ -9,6 +9,7 @@ from pipeline.core.device import choose
 from pipeline.core.params import PluginParams
 from pipeline.models.network import Network
 from pipeline.training.engine import Outcome, fit, score
+from pipeline.training.objectives import Objective
 from pipeline.training.phases import Phase
 from pipeline.training.task import Fitted, Task
 
@@ -19,14 +20,15 @@ def fine_tune(
     phases: Sequence[Phase],
     params: PluginParams,
     *,
+    objective: Objective | None = None,
     sentences: Sequence[str] = (),
     **facts: Any,
 ) -> Fitted:
-    """Train ``network`` through ``phases`` on the task's labelled images.
+    """Train ``network`` through ``phases`` on the task's labelled images, by cross-entropy if no objective is given.
 
     ``facts`` go into the record, and ``sentences`` on what the strategy decided before.
     """
-    outcome = fit(network, phases, task.fit_images, task.val_images, task.options, task.context)
+    outcome = fit(network, phases, task.fit_images, task.val_images, task.options, task.context, objective=objective)
     facts.setdefault("selection", "validation split" if task.holds_out else "none")
     if task.val_images is not None:
         facts["val_accuracy"] = score(network, task.val_images, choose("cpu"), batch_size=256).accuracy

@@ -28,8 +28,16 @@ class Phase(NamedTuple):
     updates them."""
     label_smoothing: float = 0.0
     patience: int | None = None
-    """Stop after this many epochs without a better validation loss; None runs all epochs. Either way the phase ends
-    on the weights with the best validation loss, those it began with included, if there is validation data."""
+    """Stop after this many epochs without a better validation loss; None runs all epochs."""
+    keep: Literal["best", "last"] = "best"
+    """``best``: end on the weights with the lowest validation loss, those the phase began with included, if there is
+    validation data. ``last``: on the last epoch's that no guard refused; validation images of the source say nothing
+    about the best epoch for the target."""
+    only_batch_norm: bool = False
+    """Train nothing but the scales and shifts of BatchNorm in the groups that have a rate."""
+    l2_sp: float = 0.0
+    """α of L²-SP (Li et al., 2018): α/2 · ‖w − w⁰‖² over the backbone's trainable weights holds them near those the
+    phase began with."""
 
 
 def discriminative(blocks: Sequence[str], *, head: float, last: float, decay: float = 1.0, frozen: int = 0) -> Rates:

@@ -20,6 +20,9 @@ class Epoch(Document):
     val_accuracy: float | None = None
     learning_rate: float
     """The largest rate of any group at the epoch's last step."""
+    terms: dict[str, float] = Field(default_factory=dict)
+    """Parts of the loss and other values that the objective measures, e.g. ``domain_accuracy``; means over the epoch.
+    """
 
 
 class Group(Document):
@@ -34,13 +37,54 @@ class Group(Document):
     """``none`` (the group has no BatchNorm), ``fixed`` or ``updated``."""
 
 
+Outcome = Literal["chosen", "kept", "beaten", "refused", "not tried"]
+"""``chosen``: it ships. ``kept``: the baseline, for want of anything surely better. ``beaten``: by another candidate.
+``refused``: by a guard, or for want of data. ``not tried``: the budget was spent."""
+
+
+class Candidate(Document):
+    """One strategy that ``auto`` considered, under one seed; None where something was not measured."""
+
+    strategy: str
+    repeat: int = 0
+    """Its number among runs that differ in their seed alone, from 0."""
+    outcome: Outcome
+    accuracy: float | None = None
+    """On labelled target images that it was not fitted to."""
+    judged: int = 0
+    """How many of these there were."""
+    mixval: float | None = None
+    """The share of blends of two differently named target images that it names after the stronger one."""
+    information: float | None = None
+    balance: float | None = None
+    guards: dict[str, bool] = Field(default_factory=dict)
+    network_mb: float | None = None
+    why: str
+    """A sentence."""
+
+
+class Trial(Document):
+    """What one strategy cost on this machine."""
+
+    strategy: str
+    repeat: int = 0
+    seconds: float
+    network_mb: float
+
+
+class Trials(Document):
+    """``reports/trials.json``: clock values, apart from the record because no two runs have the same."""
+
+    rows: list[Trial]
+
+
 class TrainingRecord(Document):
     """How a network came about."""
 
     strategy: str
     params: dict[str, Any]
     classes: list[str]
-    labels_from: Literal["target", "source"]
+    labels_from: Literal["target", "source", "checkpoint"]
     images: dict[str, int]
     """Labelled ``train`` and ``val`` images used, and the target's ``unlabelled`` ones."""
     selection: str
@@ -59,8 +103,14 @@ class TrainingRecord(Document):
     device: str = "cpu"
     guards: dict[str, bool] = Field(default_factory=dict)
     """Promises that were measured, e.g. ``frozen_weights_unchanged``; none where nothing was trained by gradient."""
+    measured: dict[str, float] = Field(default_factory=dict)
+    """What the strategy measured besides, by name with its unit, e.g. ``teacher_accuracy`` or ``student_mb``."""
     sentences: list[str] = Field(default_factory=list)
     """What was decided and why, for people."""
+    chose: str | None = None
+    """The strategy that ``auto`` chose."""
+    candidates: list[Candidate] = Field(default_factory=list)
+    """What ``auto`` considered, in the order it was tried."""
 
 
 def table(groups: list[Group]) -> str:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from pipeline.core import digests
 from pipeline.core.context import Context
 from pipeline.core.errors import DataError
 from pipeline.data.images import ImageStore
 from pipeline.data.labels import LabelSpace
 from pipeline.data.loading import ImageBank
 from pipeline.data.manifest import Manifest
+from pipeline.data.preprocessing import Preprocessing
 from pipeline.features.table import FeatureTable
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
-from pipeline.training.engine import LabelledImages
+from pipeline.training.objectives import UNLABELLED, Images
 from pipeline.training.options import EngineOptions
-from pipeline.training.record import TrainingRecord
+from pipeline.training.record import TrainingRecord, Trial
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.domains import DomainReport
 
 MIN_VAL_PER_CLASS = 3
 """With fewer validation images of some class, choices are made by cross-validation over train and val together."""
+
+
+UNUSED = "No labelled image was used."
+
+Origin = Literal["target", "source", "checkpoint"]
+"""Where what is known of the classes comes from."""
 
 
 class Labelled(NamedTuple):
@@ -41,6 +52,10 @@ class Fitted(NamedTuple):
 
     network: Network
     record: TrainingRecord
+    preprocessing: Preprocessing | None = None
+    """Where the network wants its images prepared otherwise than the task's backbone does."""
+    trials: Sequence[Trial] = ()
+    """What each strategy cost that was tried on the way."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +63,29 @@ class Task:
     """Labelled images to learn from, the backbone, and the classes to tell apart.
 
     Labels are the target's; where the target has none, the source's take their place (its images of mapped classes).
+    Where neither has any, the checkpoint's own head is all there is, and ``train`` and ``val`` are empty.
     ``holds_out`` says whether the validation split is large enough to choose on. If not, it joins the training
     images: ``fit_images`` then has both, ``val_images`` is None, early stopping is off and phases run all their epochs.
     """
 
     backbone: BackboneWeights
     label_space: LabelSpace
-    labels_from: Literal["target", "source"]
+    labels_from: Origin
     train: Manifest
     val: Manifest
     target: Manifest
     """All images of the target's train and val splits, unlabelled ones included; never its test split."""
     source: Manifest
     """The labelled train and val images of the source, mapped classes only."""
+    source_all: Manifest
+    """The same with the source's other classes."""
     target_features: FeatureTable
     source_features: FeatureTable
     options: EngineOptions
     context: Context
+    domains: DomainReport | None = None
+    """How far the source is from the target, where both have images."""
+    _banks: dict[str, ImageBank] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> list[str]:
@@ -73,9 +94,11 @@ class Task:
     @cached_property
     def holds_out(self) -> bool:
         """Is the validation split large enough to choose on?"""
+        if not len(self.val):
+            return False
         counts = np.bincount(self.val_set.labels, minlength=len(self.classes))
         known = np.bincount(self.train_set.labels, minlength=len(self.classes)) > 0
-        return bool(len(self.val) and counts[known].min() >= MIN_VAL_PER_CLASS)
+        return bool(counts[known].min() >= MIN_VAL_PER_CLASS)
 
     @cached_property
     def train_set(self) -> Labelled:
@@ -91,35 +114,107 @@ class Task:
         parts = (self.train_set, self.val_set)
         return Labelled(*(np.concatenate([part[column] for part in parts]) for column in (0, 1)))
 
+    @cached_property
+    def source_set(self) -> Labelled:
+        """The source's training images of mapped classes."""
+        return self._source_set("train")
+
+    @cached_property
+    def source_val_set(self) -> Labelled:
+        """The source's held-out images of mapped classes: what source retention is measured on."""
+        return self._source_set("val")
+
+    @cached_property
+    def target_set(self) -> np.ndarray:
+        """Features of all training images of the target, labelled or not, float32 [n, feature_dim]."""
+        return self.target_features.of(self.target.split("train"))
+
+    def _source_set(self, split: str) -> Labelled:
+        part = self.source.split(split)
+        return Labelled(self.source_features.of(part), self.label_space.indices(part.frame["label"]))
+
     def _labelled(self, manifest: Manifest) -> Labelled:
-        table = self.target_features if self.labels_from == "target" else self.source_features
+        table = self.source_features if self.labels_from == "source" else self.target_features
         return Labelled(table.of(manifest), self.label_space.indices(manifest.frame["label"]))
 
     @cached_property
-    def fit_images(self) -> LabelledImages:
+    def fit_images(self) -> Images:
         """Pixels for gradient training."""
-        return self._images(self.train) if self.holds_out else self._images(_both(self.train, self.val))
+        return self._images(self.train if self.holds_out else _both(self.train, self.val))
 
     @cached_property
-    def val_images(self) -> LabelledImages | None:
+    def val_images(self) -> Images | None:
         """Pixels for early stopping; None where validation is too small to judge by."""
         return self._images(self.val) if self.holds_out else None
 
-    def _images(self, manifest: Manifest) -> LabelledImages:
-        store = ImageStore(self.context.workspace, self.context.workers)
-        bank = ImageBank(manifest, store, self.backbone.preprocessing, budget_mb=self.options.memory_mb)
-        return LabelledImages(bank, self.label_space.indices(manifest.frame["label"]))
+    @cached_property
+    def source_images(self) -> Images:
+        """The source's training images of mapped classes."""
+        return self._images(self.source.split("train"))
+
+    @cached_property
+    def source_val_images(self) -> Images:
+        """The source's held-out images of mapped classes."""
+        return self._images(self.source.split("val"))
+
+    @cached_property
+    def target_images(self) -> Images:
+        """All training images of the target, without their labels."""
+        part = self.target.split("train")
+        return Images(self.bank(part), np.full(len(part), UNLABELLED, dtype=np.int64))
+
+    def _images(self, manifest: Manifest) -> Images:
+        return Images(self.bank(manifest), self.label_space.indices(manifest.frame["label"]))
+
+    def bank(self, manifest: Manifest) -> ImageBank:
+        """The images of ``manifest``; asked for again, even under another seed, they are not decoded again."""
+        key = digests.of_json(list(manifest.frame["id"]))
+        if key not in self._banks:
+            store = ImageStore(self.context.workspace, self.context.workers)
+            self._banks[key] = ImageBank(manifest, store, self.backbone.preprocessing, budget_mb=self.options.memory_mb)
+        return self._banks[key]
+
+    def with_context(self, context: Context) -> Task:
+        """The same task under another seed or scratch folder."""
+        return replace(self, context=context)
+
+    def without(self, ids: Collection[str]) -> Task:
+        """The task as if the target images ``ids`` did not exist."""
+        train, val, target = (part.where(~part.frame["id"].isin(ids)) for part in (self.train, self.val, self.target))
+        return replace(self, train=train, val=val, target=target)
 
     def pretrained_network(self) -> Network:
         """The backbone as given under a fresh head of zeros."""
         return Network(self.backbone.name, self.backbone.build(), len(self.classes))
+
+    def checkpoint_network(self) -> Network:
+        """The backbone under the head that its checkpoint came with.
+
+        Raises:
+            WeightsError: it came with none, or with another number of classes.
+        """
+        from pipeline.core.errors import WeightsError
+
+        head, classes = self.backbone.head, len(self.classes)
+        if head is None or len(head["bias"]) != classes:
+            raise WeightsError(
+                expected=f"a checkpoint whose own head answers with the {classes} classes of the label space",
+                found="one without a head" if head is None else f"one with {len(head['bias'])} outputs",
+                where="backbone.weights and ingest.classes in params.yaml",
+                remedy="Name the checkpoint's classes, in its order, in ingest.classes; or label some images.",
+            )
+        network = self.pretrained_network()
+        network.set_head(head["weight"], head["bias"])
+        return network
 
     def random_network(self) -> Network:
         """The same architecture with random weights, also under a head of zeros."""
         body = build_backbone(self.backbone.name, self.context.seed)
         return Network(self.backbone.name, body, len(self.classes))
 
-    def record(self, params: Any, *, sentences: Sequence[str] = (), **fields: Any) -> TrainingRecord:
+    def record(
+        self, params: Any, *, sentences: Sequence[str] = (), uses_labels: bool = True, **fields: Any
+    ) -> TrainingRecord:
         """A record with everything filled in that the task knows; ``sentences`` follow the one on the images."""
         unlabelled = int(self.target.frame["label"].isna().sum())
         return TrainingRecord(
@@ -128,11 +223,13 @@ class Task:
             classes=self.classes,
             labels_from=self.labels_from,
             images={"train": len(self.train), "val": len(self.val), "unlabelled": unlabelled},
-            sentences=[self._use_of_images(), *sentences],
+            sentences=[self._use_of_images() if uses_labels else UNUSED, *sentences],
             **fields,
         )
 
     def _use_of_images(self) -> str:
+        if self.labels_from == "checkpoint":
+            return "No image is labelled; what is known of the classes is the head that the checkpoint came with."
         why = "" if self.labels_from == "target" else ", as the target has no labels"
         if self.holds_out:
             return (
@@ -160,6 +257,7 @@ def make_task(
     target_features: FeatureTable,
     options: EngineOptions,
     context: Context,
+    domains: DomainReport | None = None,
 ) -> Task:
     """Choose where labels come from and leave out everything a strategy must not see.
 
@@ -167,8 +265,11 @@ def make_task(
         DataError: fewer than two classes have a labelled training image.
     """
     target = target_manifest.split("train", "val")
-    source = _in_classes(source_manifest.split("train", "val"), label_space)
-    labels_from: Literal["target", "source"] = "target" if len(target.labelled) else "source"
+    source_all = source_manifest.split("train", "val").labelled
+    source = source_all.where(source_all.frame["label"].isin(label_space.classes))
+    labels_from: Origin = "target" if len(target.labelled) else "source"
+    if labels_from == "source" and not len(source) and backbone.head is not None:
+        labels_from = "checkpoint"
     labelled = target.labelled if labels_from == "target" else source
     task = Task(
         backbone=backbone,
@@ -178,17 +279,16 @@ def make_task(
         val=labelled.split("val"),
         target=target,
         source=source,
+        source_all=source_all,
         target_features=target_features,
         source_features=source_features,
         options=options,
         context=context,
+        domains=domains,
     )
-    _check_classes(task)
+    if labels_from != "checkpoint":
+        _check_classes(task)
     return task
-
-
-def _in_classes(manifest: Manifest, label_space: LabelSpace) -> Manifest:
-    return manifest.where(manifest.frame["label"].isin(label_space.classes))
 
 
 def _check_classes(task: Task) -> None:

@@ -27,7 +27,9 @@ class Params(PluginParams):
     """How much of the set may be known."""
 
     name: str = "handwritten_digits"
-    labels_per_class: int | None = Field(5, ge=1, description="Labelled images per class outside test; null = all.")
+    labels_per_class: int | None = Field(
+        5, ge=0, description="Labelled images per class outside test; null = all, 0 = none."
+    )
     test_share: float = Field(0.5, gt=0, lt=1, description="Share of each class kept as the test part.")
 
 

@@ -149,6 +149,12 @@ def test_an_unlabelled_target_has_no_counts_and_learns_from_the_source():
     assert 0 == found["dog"]["teachers"]
 
 
+def test_where_nothing_is_labelled_no_teacher_is_asked_for():
+    """A checkpoint's own head may answer; labels of the test split are for the score."""
+    found = classes_of(manifest(image("a", label=None), image("b", split="test")))
+    assert (None, 1) == tuple(found["cat"][name] for name in ("teachers", "test"))
+
+
 def test_val_labels_without_train_labels_count_as_none_in_train():
     """The training labels got lost: that is not an unlabelled target."""
     assert 0 == classes_of(manifest(image("a", split="val")))["cat"]["train"]

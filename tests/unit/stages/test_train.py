@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pipeline.core.context import Result
 from pipeline.core.errors import DataError, ParamsError
 from pipeline.data.manifest import Manifest
+from pipeline.evaluation.domains import DomainReport
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import random_weights
 from pipeline.stages import features, train
@@ -26,6 +27,7 @@ def run(toy_domains: Any, **params: Any) -> Result:
         toy_domains.context(),
         backbone=start,
         label_space=toy_domains.labels,
+        domains=DomainReport(),
         **domains,
         **tables,
     )
@@ -47,7 +49,7 @@ def test_the_line_does_not_pass_the_probes_accuracy_off_as_that_of_what_followed
 
 def test_an_unknown_strategy_lists_what_exists() -> None:
     """And suggests the nearest name."""
-    with pytest.raises(ValidationError, match=r"full, lp_ft, partial, probe, scratch.*Did you mean 'probe'"):
+    with pytest.raises(ValidationError, match=r"there are: adabn.*full.*tradaboost.*Did you mean 'probe'"):
         train.Params(strategy="prob")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from pipeline.data.images import ImageStore
 from pipeline.data.loading import ImageBank
 from pipeline.models.network import Network, build_backbone
 from pipeline.training import engine
-from pipeline.training.engine import LabelledImages, fit, schedule, score, set_modes
+from pipeline.training.engine import fit, schedule, score, set_modes
+from pipeline.training.objectives import Batch, CrossEntropy, Images, Judgement, Objective
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
 
@@ -31,11 +33,11 @@ def a_phase(network: Network, **fields: Any) -> Phase:
     return Phase(**{"name": "tune", "epochs": 2, "learning_rates": rates, **fields})
 
 
-def images(toy_domains: Any, split: str) -> LabelledImages:
+def images(toy_domains: Any, split: str) -> Images:
     manifest = toy_domains.source.split(split)
     network = a_network()
     bank = ImageBank(manifest, ImageStore(toy_domains.workspace, 1), network.row.preprocessing)
-    return LabelledImages(bank, toy_domains.labels.indices(manifest.frame["label"]))
+    return Images(bank, toy_domains.labels.indices(manifest.frame["label"]))
 
 
 def test_learns_the_toy_domain(toy_domains: Any) -> None:
@@ -93,57 +95,67 @@ def test_guards_hold_in_honest_training(toy_domains: Any) -> None:
     assert {"training_loss_did_not_diverge": True, "validation_losses_finite": True} == outcome.guards
 
 
-def test_a_frozen_weight_that_moves_breaks_its_guard(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+class Made(Objective):
+    """An objective out of a function."""
+
+    def __init__(self, function: Callable[[Network, Batch, Phase], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, torch.Tensor]:
+        return {"loss": self.function(network, batch, phase)}
+
+
+def test_a_frozen_weight_that_moves_breaks_its_guard(toy_domains: Any) -> None:
     """The promise is measured, not assumed: a loss that meddles with a frozen block is found out, phases later too."""
     network = a_network()
 
-    def meddling(phase: Phase, network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def meddling(network: Network, batch: Batch, phase: Phase) -> torch.Tensor:
         with torch.no_grad():
             next(iter(network.parameters_of("stem").values())).add_(0.1 * (phase.name == "tune"))
-        return functional.cross_entropy(network(views), labels)
+        return functional.cross_entropy(network(batch.images), batch.labels)
 
-    monkeypatch.setattr(engine, "batch_loss", meddling)
     rates = {**dict.fromkeys(network.groups, 1e-3), "stem": None}
     phases = [a_phase(network, learning_rates=rates), a_phase(network, name="later", learning_rates=rates)]
-    outcome = fit(network, phases, images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+    train = images(toy_domains, "train")
+    outcome = fit(network, phases, train, None, OPTIONS, toy_domains.context(), objective=Made(meddling))
     assert outcome.guards["frozen_weights_unchanged"] is False
 
 
-def test_training_that_diverges_breaks_its_guard(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_that_diverges_breaks_its_guard(toy_domains: Any) -> None:
     """Steps that climb instead of descending end on a high, finite loss; with validation the start is kept instead."""
     network = a_network()
 
-    def climbing(phase: Phase, network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        loss = functional.cross_entropy(network(views), labels)
+    def climbing(network: Network, batch: Batch, phase: Phase) -> torch.Tensor:
+        loss = functional.cross_entropy(network(batch.images), batch.labels)
         return 2 * loss.detach() - loss
 
-    monkeypatch.setattr(engine, "batch_loss", climbing)
     phase = a_phase(network, epochs=4, learning_rates=dict.fromkeys(network.groups, 3e-2))
     held = []
     for val in (None, images(toy_domains, "val")):
-        outcome = fit(a_network(), [phase], images(toy_domains, "train"), val, OPTIONS, toy_domains.context())
+        train = images(toy_domains, "train")
+        outcome = fit(a_network(), [phase], train, val, OPTIONS, toy_domains.context(), objective=Made(climbing))
         held.append(outcome.guards["training_loss_did_not_diverge"])
     assert [False, True] == held
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_with_advice(toy_domains: Any) -> None:
     """NaN does not go on silently; the message says where it happened and what to lower."""
     network = a_network()
-    monkeypatch.setattr(engine, "batch_loss", lambda phase, network, views, labels: network(views).sum() * float("nan"))
+    broken = Made(lambda network, batch, phase: network(batch.images).sum() * float("nan"))
+    train = images(toy_domains, "train")
     with pytest.raises(TrainingError, match=r"became nan in phase 'tune', epoch 1.*lower the strategy's rates"):
-        fit(network, [a_phase(network)], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+        fit(network, [a_phase(network)], train, None, OPTIONS, toy_domains.context(), objective=broken)
 
 
-def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any) -> None:
     """A phase that only makes things worse ends after ``patience`` epochs on the weights it began with."""
     network = a_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     phase = a_phase(network, epochs=9, patience=2)
-    away = lambda phase, network, views, labels: -functional.cross_entropy(network(views), labels)  # noqa: E731
-    monkeypatch.setattr(engine, "batch_loss", away)
-    outcome = fit(
-        network, [phase], images(toy_domains, "train"), images(toy_domains, "val"), OPTIONS, toy_domains.context()
-    )
+    away = Made(lambda network, batch, phase: -functional.cross_entropy(network(batch.images), batch.labels))
+    train, val = images(toy_domains, "train"), images(toy_domains, "val")
+    outcome = fit(network, [phase], train, val, OPTIONS, toy_domains.context(), objective=away)
     assert len(outcome.history) == 2
     assert {"tune": 0} == outcome.kept
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -158,15 +170,15 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     def run(scratch: Path, dies_at: int | None = None) -> tuple[dict[str, torch.Tensor], list[Any]]:
         network, steps = a_network(), iter(range(1000))
 
-        def dying(phase: Phase, network: Network, views: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        def dying(network: Network, batch: Batch, phase: Phase) -> torch.Tensor:
             if next(steps) == dies_at:
                 raise KeyboardInterrupt
-            return functional.cross_entropy(network(views), labels)
+            return functional.cross_entropy(network(batch.images), batch.labels)
 
-        monkeypatch.setattr(engine, "batch_loss", dying)
         phases = [a_phase(network, batch_norm="train"), a_phase(network, name="second", epochs=3, patience=2)]
         context = toy_domains.context(scratch=scratch)
-        outcome = fit(network, phases, images(toy_domains, "train"), images(toy_domains, "val"), OPTIONS, context)
+        train, val = images(toy_domains, "train"), images(toy_domains, "val")
+        outcome = fit(network, phases, train, val, OPTIONS, context, objective=Made(dying))
         return dict(network.state_dict()), [outcome.history, outcome.kept, outcome.guards]
 
     undisturbed, curves = run(tmp_path / "a")
@@ -192,7 +204,7 @@ def test_a_checkpoint_of_another_thread_count_is_left_alone(
         torch.set_num_threads(threads)
         network, train = a_network(), images(toy_domains, "train")
         context = toy_domains.context(scratch=tmp_path / "scratch")
-        loop = engine._Loop(network, [a_phase(network)], train, None, OPTIONS, context, "training")
+        loop = engine._Loop(network, [a_phase(network)], train, None, OPTIONS, context, CrossEntropy(), "training")
         done = loop.state.epoch
         loop.run()
         return done
@@ -247,3 +259,54 @@ def test_schedule_rises_then_falls() -> None:
     assert pytest.approx([0.1, 0.5, 1.0, 1.0]) == [factors[0], factors[4], factors[9], factors[10]]
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[-1] < 0.001
+
+
+class Refusing(Objective):
+    """Cross-entropy whose every epoch is refused."""
+
+    def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, torch.Tensor]:
+        return {"loss": functional.cross_entropy(network(batch.images), batch.labels)}
+
+    def judge(self, network: Network, device: torch.device) -> Judgement:
+        return Judgement({"source_retention": 0.2}, "source retention is 20%.")
+
+
+def test_an_objective_takes_epochs_back(toy_domains: Any) -> None:
+    """A refused epoch leaves no trace in the weights; rates are halved once, the second refusal ends the phase."""
+    network = a_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    phase = a_phase(network, epochs=9, keep="last")
+    train = images(toy_domains, "train")
+    outcome = fit(network, [phase], train, None, OPTIONS, toy_domains.context(), objective=Refusing())
+    assert [{"source_retention": 0.2}] * 2 == [epoch.terms for epoch in outcome.history]
+    assert outcome.history[1].learning_rate < outcome.history[0].learning_rate
+    assert outcome.breaches[0] == "Epoch 1 of phase tune was taken back: source retention is 20%."
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_only_batch_norm_moves_where_asked(toy_domains: Any) -> None:
+    """Scales and shifts change, kernels and the head stay bit for bit, and the guard that says so holds."""
+    network = a_network()
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    phase = a_phase(network, only_batch_norm=True, batch_norm="train")
+    network.set_head(torch.randn(3, 256), torch.zeros(3))
+    before |= {f"head.{name}": value.clone() for name, value in network.head.named_parameters()}
+    outcome = fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+    moved = {name for name, value in network.named_parameters() if not torch.equal(before[name], value)}
+    assert moved
+    assert all(value.ndim == 1 and name.startswith("backbone.") for name, value in before.items() if name in moved)
+    assert "frozen_weights_unchanged" not in outcome.guards or outcome.guards["frozen_weights_unchanged"]
+
+
+def test_l2_sp_holds_weights_near_their_start(toy_domains: Any) -> None:
+    """A strong pull leaves the backbone nearer to where it began than none."""
+    distances = []
+    for pull in (0.0, 10.0):
+        network = a_network()
+        network.set_head(torch.randn(3, 256, generator=torch.Generator().manual_seed(0)), torch.zeros(3))
+        start = {name: value.clone() for name, value in network.backbone.named_parameters()}
+        phase = a_phase(network, epochs=4, l2_sp=pull)
+        fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
+        moved = [(value - start[name]).square().sum() for name, value in network.backbone.named_parameters()]
+        distances.append(float(torch.stack(moved).sum()))
+    assert distances[1] < distances[0]

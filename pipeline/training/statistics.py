@@ -1,0 +1,44 @@
+"""BatchNorm statistics, estimated anew from images: the whole of AdaBN, and the last step of training on two domains.
+
+Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation" (2016).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from pipeline.data.transforms import plain_view
+from pipeline.models.network import Network
+from pipeline.training.engine import BATCH_NORM
+from pipeline.training.objectives import Images
+
+
+@torch.no_grad()
+def reestimate(
+    network: Network, images: Images, device: torch.device, *, batch_size: int = 256, most: int | None = None
+) -> bool:
+    """Set every running mean and variance to those of ``images``, unaugmented; weights stay. Ends in eval mode.
+
+    Images come in an order drawn once and for all: by name they often lie class by class, and a batch of one class is
+    centred on that class. ``most`` stops after that many.
+    Returns False, having changed nothing, where the network has no BatchNorm or there are fewer than two images.
+    """
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORM)]
+    if not norms or len(images) < 2:
+        return False
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches, which are of one size but for one image
+        norm.train()
+    order = np.random.default_rng(0).permutation(len(images))[:most]
+    for rows in np.array_split(order, math.ceil(len(order) / batch_size)):
+        network.backbone(plain_view(images.bank.fetch(rows).to(device), images.bank.preprocessing))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+    return True
