@@ -39,7 +39,7 @@ class Params(PluginParams):
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """Frozen backbone, optimal linear head; chosen on the validation split, then fitted to that too."""
-    from pipeline.training import heads
+    from pipeline.training.classifiers import heads
     from pipeline.training.task import Fitted
 
     network = task.pretrained_network()

@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.training.heads import facts
-from pipeline.training.linear_probe import UNSEEN_BIAS, Head, Probe, Scaler, choose_penalty, cross_entropy, path
+from pipeline.training.classifiers.heads import facts
+from pipeline.training.classifiers.linear_probe import (
+    UNSEEN_BIAS,
+    Head,
+    Probe,
+    Scaler,
+    choose_penalty,
+    cross_entropy,
+    path,
+)
 from pipeline.training.task import Labelled
 
 
@@ -100,6 +108,7 @@ def test_cross_entropy_is_the_formula() -> None:
 
 def test_selection_is_by_cross_validation_where_validation_is_tiny(toy_domains: Any) -> None:
     """Fewer than three validation images of a class: k folds over train and val, and the record says so."""
+    from pipeline.evaluation.domains import DomainReport
     from pipeline.models.backbones import backbone
     from pipeline.models.checkpoints import random_weights
     from pipeline.stages import features, train
@@ -107,9 +116,8 @@ def test_selection_is_by_cross_validation_where_validation_is_tiny(toy_domains: 
     start = random_weights("small_cnn", 0, backbone("small_cnn").preprocessing)
     given = {"backbone": start, "source_manifest": toy_domains.source, "target_manifest": toy_domains.target}
     tables = features.run(features.Params(), toy_domains.context(), **given).outputs
-    result = train.run(
-        train.Params(strategy="probe"), toy_domains.context(), label_space=toy_domains.labels, **given, **tables
-    )
+    given |= {"label_space": toy_domains.labels, "domains": DomainReport()}
+    result = train.run(train.Params(strategy="probe"), toy_domains.context(), **given, **tables)
     record = result.outputs["training"]
     assert record.selection == "5-fold cross-validation of the probe"
     assert record.val_accuracy is None

@@ -1,0 +1,106 @@
+"""Ridge regression and linear discriminant analysis from sums over the images, a whole path for one eigendecomposition.
+
+Neither needs the images themselves: counts, sums and products of features are enough, and those of several sites add
+up. So what a federation solves from the sums of its sites is what one site with all images would have solved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from pipeline.training.classifiers.linear_probe import Head
+from pipeline.training.task import Labelled
+
+ROWS_AT_ONCE = 4096
+"""Features are turned to double precision in parts, so that memory does not double."""
+
+SMALLEST_SHARE = 1e-10
+"""A feature whose variance is below this share of its mean square varies by rounding alone."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What ridge and LDA need to know of labelled images; float64, sums over several sets are the sums of the sets'."""
+
+    counts: np.ndarray
+    """Images of each class, [classes]."""
+    totals: np.ndarray
+    """Σ x over the images of each class, [classes, feature_dim]."""
+    products: np.ndarray
+    """Σ x xᵀ over all images, [feature_dim, feature_dim]."""
+
+    @classmethod
+    def of(cls, data: Labelled, classes: int) -> Self:
+        feature_dim = data.features.shape[1]
+        totals, products = np.zeros((classes, feature_dim)), np.zeros((feature_dim, feature_dim))
+        for start in range(0, len(data), ROWS_AT_ONCE):
+            rows = data.features[start : start + ROWS_AT_ONCE].astype(np.float64)
+            belongs = data.labels[start : start + ROWS_AT_ONCE, None] == np.arange(classes)
+            totals += belongs.T.astype(np.float64) @ rows
+            products += rows.T @ rows
+        return cls(np.bincount(data.labels, minlength=classes).astype(np.float64), totals, products)
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.counts + other.counts, self.totals + other.totals, self.products + other.products)
+
+    @property
+    def count(self) -> float:
+        return float(self.counts.sum())
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.totals.sum(axis=0) / self.count
+
+    @property
+    def std(self) -> np.ndarray:
+        """Of each feature; 1 for one that never varies, so that it stays out of the way."""
+        mean_square = np.diag(self.products) / self.count
+        variance = mean_square - np.square(self.mean)
+        return np.sqrt(np.where(variance > SMALLEST_SHARE * mean_square + SMALLEST_SHARE**2, variance, 1.0))
+
+
+def ridge_path(sums: Sums, penalties: Sequence[float]) -> Iterator[Head]:
+    """For each penalty the head that minimises mean ‖y − W x̂ − b‖² + penalty · ‖W‖².
+
+    x̂ are standardised features [n, D], y one-hot labels [n, classes]. With X̂ᵀX̂ / n = V Λ Vᵀ the solution is
+    W = (YᵀX̂ / n) V (Λ + penalty)⁻¹ Vᵀ, and b the class shares: W is all that changes along the path.
+    """
+    mean, std = sums.mean, sums.std
+    scatter = sums.products / sums.count - np.outer(mean, mean)
+    values, vectors = _eigen(scatter / np.outer(std, std))
+    cross = (sums.totals - np.outer(sums.counts, mean)) / std / sums.count
+    turned, shares, known = cross @ vectors, sums.counts / sums.count, sums.counts > 0
+    for penalty in penalties:
+        weight = (turned / (values + penalty)) @ vectors.T / std
+        bias = shares - weight @ mean
+        yield Head.of_known(known, weight[known], bias[known], len(known))
+
+
+def lda_path(sums: Sums, shrinkages: Sequence[float]) -> Iterator[Head]:
+    """For each shrinkage γ in (0, 1] the head of linear discriminant analysis on standardised features.
+
+    Logits are μ_cᵀ S⁻¹ x̂ − ½ μ_cᵀ S⁻¹ μ_c + log π_c, with class means μ_c, class shares π_c and the shrunken covariance
+    within classes S = (1 − γ) Σ + γ · mean(diag Σ) · I. S has the eigenvectors of Σ whatever γ is.
+    """
+    mean, std, known = sums.mean, sums.std, sums.counts > 0
+    counts, means = sums.counts[known], sums.totals[known] / sums.counts[known, None]
+    within = (sums.products - (means * counts[:, None]).T @ means) / sums.count
+    values, vectors = _eigen(within / np.outer(std, std))
+    if values.max() < SMALLEST_SHARE:
+        values = np.ones_like(values)  # one image per class: nothing varies within them
+    turned = ((means - mean) / std) @ vectors
+    for shrinkage in shrinkages:
+        shrunken = (1 - shrinkage) * values + shrinkage * values.mean()
+        weight = (turned / shrunken) @ vectors.T / std
+        bias = np.log(counts / sums.count) - (np.square(turned) / shrunken).sum(axis=1) / 2 - weight @ mean
+        yield Head.of_known(known, weight, bias, len(known))
+
+
+def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, none below zero, and eigenvectors of a covariance."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.clip(values, 0, None), vectors

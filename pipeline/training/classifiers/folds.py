@@ -1,0 +1,68 @@
+"""What is fitted and what is held out: the validation split where it is large enough, else stratified folds."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.training.task import Labelled, Task
+
+NOTHING_HELD_OUT = "nothing: no class has two labelled images"
+"""What settings are chosen on where none can be judged; those in the middle of their path are then taken."""
+
+
+class Fold(NamedTuple):
+    """Fit on one part, judge on the other. Weights are one per row with a mean of about 1; None weighs all alike."""
+
+    fit: Labelled
+    held_out: Labelled
+    fit_weights: np.ndarray | None = None
+    held_out_weights: np.ndarray | None = None
+
+
+class Rows(NamedTuple):
+    """Row numbers of ``Task.all_set``, int64 each."""
+
+    fit: np.ndarray
+    held_out: np.ndarray
+
+
+def of_task(task: Task) -> tuple[list[Fold], str]:
+    """Folds over the task's labelled features, and what to call them in the record."""
+    rows, selection = rows_of_task(task)
+    return [Fold(take(task.all_set, part.fit), take(task.all_set, part.held_out)) for part in rows], selection
+
+
+def rows_of_task(task: Task) -> tuple[list[Rows], str]:
+    """The same folds as row numbers, for those who know more of a row than its features and its label."""
+    everything = task.all_set
+    if task.holds_out:
+        order = np.arange(len(everything))
+        return [Rows(order[: len(task.train)], order[len(task.train) :])], "validation split"
+    if np.bincount(everything.labels).max() < 2:
+        return [], NOTHING_HELD_OUT
+    count = int(np.clip(_smallest_class(everything.labels), 2, 5))
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(count, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with one image is missing from one fold; that is handled
+        rows = [Rows(*pair) for pair in splitter.split(everything.features, everything.labels)]
+    return rows, f"{count}-fold cross-validation"
+
+
+def _smallest_class(labels: np.ndarray) -> int:
+    counts = np.bincount(labels)
+    return int(counts[counts > 0].min())
+
+
+def take(data: Labelled, rows: np.ndarray) -> Labelled:
+    """Some of the rows, in the order of ``rows``."""
+    return Labelled(data.features[rows], data.labels[rows])
+
+
+def joined(*parts: Labelled) -> Labelled:
+    """All rows of all parts."""
+    return Labelled(np.concatenate([part.features for part in parts]), np.concatenate([part.labels for part in parts]))

@@ -1,0 +1,198 @@
+"""Multinomial logistic regression on features, over a path of penalties; the solver behind ``probe`` and ``lp_ft``.
+
+The recipe of CLIP, VTAB and LP-FT: standardise every feature, minimise mean cross-entropy + (penalty / 2)·‖W‖² by
+L-BFGS for penalties from strong to weak, each fit starting from the last, choose on validation.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from pipeline.core.progress import track
+from pipeline.training.classifiers import folds as held_out_folds
+from pipeline.training.classifiers.folds import Fold
+from pipeline.training.task import Labelled, Task
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+UNSEEN_BIAS = -30.0
+"""Logit bias of a class without a training image: it is never answered."""
+
+PATIENCE = 8
+"""Penalties in a row without a better validation loss before the rest, the slowest to fit, is left out."""
+
+
+class Head(NamedTuple):
+    """A linear head on raw features: ``features @ weight.T + bias``. Weight float32 [classes, feature_dim]."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of_known(cls, known: np.ndarray, weight: np.ndarray, bias: np.ndarray, classes: int) -> Head:
+        """Over all ``classes``, from the rows of the ``known`` ones; the others are never answered."""
+        full_weight = np.zeros((classes, weight.shape[1]))
+        full_bias = np.full(classes, UNSEEN_BIAS)
+        full_weight[known] = weight
+        full_bias[known] = bias
+        return cls(full_weight.astype(np.float32), full_bias.astype(np.float32))
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        return features @ self.weight.T + self.bias
+
+    def tempered(self, temperature: float) -> Head:
+        """With its logits divided by ``temperature``; what is never answered stays so."""
+        never = self.bias == np.float32(UNSEEN_BIAS)
+        bias = np.where(never, self.bias, self.bias / temperature)
+        return Head((self.weight / temperature).astype(np.float32), bias.astype(np.float32))
+
+
+class Scaler(NamedTuple):
+    """Mean and standard deviation of each feature, float64 [feature_dim]."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Scaler:
+        """Constant features get a deviation of 1, so that they become 0 and stay out of the way."""
+        std = features.std(axis=0, dtype=np.float64)
+        return cls(features.mean(axis=0, dtype=np.float64), np.where(std > 1e-8, std, 1.0))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) / self.std
+
+
+class Probe(NamedTuple):
+    """The chosen head and how it was chosen."""
+
+    head: Head
+    penalty: float
+    accuracy: float | None
+    """On what it was chosen on: the validation split, or the held-out folds; None where nothing could be held out."""
+    selection: str
+    penalties: Sequence[float]
+    """All that could have been chosen."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Is the penalty neither the strongest nor the weakest, so that the best one was within reach?"""
+        return min(self.penalties) < self.penalty < max(self.penalties)
+
+
+def solve(task: Task, penalties: Sequence[float], *, refit: bool) -> Probe:
+    """Choose the penalty on the validation split, or by cross-validation where that is too small, and fit the head.
+
+    ``refit`` fits it to the validation images too once they have served their purpose. Not for a head that is trained
+    further: the validation split must stay unseen to judge by, as it does for ``Task.fit_images``.
+    """
+    with threadpool_limits(1):  # sums over several threads round differently
+        folds, selection = held_out_folds.of_task(task)
+        penalty, accuracy = choose_penalty(folds, penalties, len(task.classes))
+        seen = task.train_set if task.holds_out and not refit else task.all_set
+        head = next(path(seen, [penalty], len(task.classes)))
+    return Probe(head, penalty, accuracy, selection, penalties)
+
+
+class Training(NamedTuple):
+    """Rows that a probe is chosen and at last fitted on, where they are more or other than the task's labelled ones."""
+
+    folds: Sequence[Fold]
+    everything: Labelled
+    weights: np.ndarray | None
+    """Of ``everything``, [n], with a mean of about 1; None weighs all alike."""
+    selection: str
+
+
+def solve_on(training: Training, penalties: Sequence[float], classes: int) -> Probe:
+    """Choose the penalty on the folds, and fit the head to everything."""
+    with threadpool_limits(1):
+        penalty, accuracy = choose_penalty(training.folds, penalties, classes)
+        head = next(path(training.everything, [penalty], classes, training.weights))
+    return Probe(head, penalty, accuracy, training.selection, penalties)
+
+
+def choose_penalty(
+    folds: Sequence[Fold | tuple[Labelled, Labelled]], penalties: Sequence[float], classes: int
+) -> tuple[float, float | None]:
+    """The penalty with the lowest held-out cross-entropy, and its held-out accuracy; without folds the middle one.
+
+    Cross-entropy decides, not accuracy: it still tells penalties apart where a few dozen held-out images give all of
+    them the same number of hits. The path ends early once it only gets worse. Weights of held-out rows weigh their
+    cross-entropy (Sugiyama et al. 2007), never the accuracy.
+    """
+    pairs = [Fold(*fold) for fold in folds]
+    ordered = sorted(penalties, reverse=True)
+    if not folds:
+        return ordered[len(ordered) // 2], None
+    count = sum(len(fold.held_out) for fold in pairs)
+    best: tuple[float, float | None] = (ordered[0], None)
+    best_loss, waited = math.inf, 0
+    fits = zip(ordered, *(path(fold.fit, ordered, classes, fold.fit_weights) for fold in pairs), strict=True)
+    for penalty, *heads in track(fits, what="probe", unit="penalties", total=len(ordered)):
+        answers = [
+            (head.logits(fold.held_out.features), fold.held_out.labels, fold.held_out_weights)
+            for head, fold in zip(heads, pairs, strict=True)
+        ]
+        loss = sum(cross_entropy(*answer) * len(answer[1]) for answer in answers) / count
+        hits = sum(int((logits.argmax(axis=1) == labels).sum()) for logits, labels, _ in answers)
+        waited += 1
+        if loss < best_loss:
+            best_loss, best, waited = loss, (penalty, hits / count), 0
+        if waited == PATIENCE:
+            break
+    return best
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean over rows, weighted if so wished, of log Σ exp(logits) − logit of the label."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return float(losses.mean() if weights is None else np.average(losses, weights=weights))
+
+
+def path(data: Labelled, penalties: Sequence[float], classes: int, weights: np.ndarray | None = None) -> Iterator[Head]:
+    """Yield the head for each penalty, in order; each fit starts where the one before ended."""
+    fitter = Fitter(data, classes)
+    for penalty in penalties:
+        yield fitter.fit(penalty, weights)
+
+
+class Fitter:
+    """Fits one head after another to the same rows, each from where the one before ended."""
+
+    def __init__(self, data: Labelled, classes: int) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self._labels, self._classes = data.labels, classes
+        self._scaler = Scaler.of(data.features)
+        self._scaled = self._scaler(data.features)
+        self._model = LogisticRegression(solver="lbfgs", max_iter=1000, warm_start=True, tol=1e-5)
+
+    def fit(self, penalty: float, weights: np.ndarray | None = None) -> Head:
+        """The head for this penalty; ``weights`` [n] have a mean of about 1, None weighs all rows alike."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        self._model.C = 1 / (penalty * len(self._labels))  # sklearn minimises ½‖W‖² + C · Σ cross-entropy
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # weak penalties may stop at max_iter; validation judges
+            self._model.fit(self._scaled, self._labels, sample_weight=weights)
+        return folded(self._model, self._scaler, self._classes)
+
+
+def folded(model: LogisticRegression | LinearSVC, scaler: Scaler, classes: int) -> Head:
+    """Fold the standardisation into the head, and give classes that were not seen a bias that never wins."""
+    weight, bias = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # sklearn keeps one row for two classes
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return Head.of_known(model.classes_, weight / scaler.std, bias - (weight / scaler.std) @ scaler.mean, classes)

@@ -1,0 +1,79 @@
+"""Ridge and LDA from sums against direct solutions and scikit-learn."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from feature_tasks import blobs
+
+from pipeline.training.classifiers.closed_form import Sums, lda_path, ridge_path
+from pipeline.training.classifiers.linear_probe import UNSEEN_BIAS, Scaler
+from pipeline.training.task import Labelled
+
+
+@pytest.mark.parametrize("penalty", [10.0, 0.1, 1e-4])
+def test_ridge_is_the_direct_solution(penalty):
+    """(X̂ᵀX̂ / n + penalty · I)⁻¹ X̂ᵀY / n on standardised features, and class shares for biases."""
+    data = blobs(60)
+    scaler = Scaler.of(data.features)
+    rows, truth = scaler(data.features), np.eye(3)[data.labels]
+    weight = np.linalg.solve(rows.T @ rows / 60 + penalty * np.eye(8), rows.T @ (truth - truth.mean(0)) / 60)
+    head = next(ridge_path(Sums.of(data, 3), [penalty]))
+    np.testing.assert_allclose(head.logits(data.features), rows @ weight + truth.mean(0), atol=2e-5)
+
+
+@pytest.mark.parametrize("shrinkage", [1.0, 0.3, 1e-3])
+def test_lda_is_scikit_learns(shrinkage):
+    """The same logits, less what is common to all classes of an image."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    data = blobs(61)
+    rows = Scaler.of(data.features)(data.features)
+    expected = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(rows, data.labels)
+    found = next(lda_path(Sums.of(data, 3), [shrinkage])).logits(data.features).astype(np.float64)
+    shares = np.exp(found - found.max(1, keepdims=True))
+    np.testing.assert_allclose(shares / shares.sum(1, keepdims=True), expected.predict_proba(rows), atol=1e-4)
+
+
+@pytest.mark.parametrize("path", [ridge_path, lda_path])
+def test_a_class_without_images_and_a_constant_feature_do_no_harm(path):
+    """The class is never answered; the feature has no weight."""
+    data = blobs(30)
+    features = np.concatenate([data.features, np.full((30, 1), 7, np.float32)], axis=1)
+    head = next(path(Sums.of(Labelled(features, data.labels * 2), 6), [0.1]))
+    assert [UNSEEN_BIAS] * 3 == head.bias[[1, 3, 5]].tolist()
+    assert {0, 2, 4} == set(head.logits(features).argmax(axis=1))
+    assert np.isfinite(head.weight).all()
+    assert 0 == pytest.approx(np.abs(head.weight[:, -1]).max(), abs=1e-5)
+
+
+def test_fewer_images_than_features_are_enough():
+    """Covariances without full rank are no trouble, at any penalty or shrinkage of the path."""
+    data = blobs(9, dimensions=40)
+    for path in (ridge_path, lda_path):
+        for head in path(Sums.of(data, 3), [1.0, 1e-2, 1e-4]):
+            assert (head.logits(data.features).argmax(axis=1) == data.labels).all()
+
+
+def test_many_rows_are_summed_in_parts(monkeypatch):
+    """However the rows are cut, the sums are the same."""
+    data = blobs(50)
+    whole = Sums.of(data, 3)
+    monkeypatch.setattr("pipeline.training.classifiers.closed_form.ROWS_AT_ONCE", 7)
+    parts = Sums.of(data, 3)
+    np.testing.assert_allclose(whole.products, parts.products)
+    np.testing.assert_allclose(whole.totals, parts.totals)
+
+
+def test_a_whole_path_costs_one_decomposition():
+    """Twelve penalties at 256 features take less than four times as long as one."""
+    data = blobs(600, dimensions=256)
+    sums = Sums.of(data, 3)
+    started = time.perf_counter()
+    next(ridge_path(sums, [1.0]))
+    one = time.perf_counter() - started
+    started = time.perf_counter()
+    assert 12 == len(list(ridge_path(sums, np.geomspace(100, 1e-4, 12).tolist())))
+    assert time.perf_counter() - started < 4 * one + 0.2
