@@ -38,6 +38,8 @@ class Params(PluginParams):
     """Of every block of the backbone."""
     head_learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
+    l2_sp: float = Field(0.0, ge=0)
+    """α of L²-SP (Li et al., 2018): pulls the backbone's weights back to the pretrained ones; 0 lets them go."""
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     batch_norm: Literal["eval", "train"] = "train"
     patience: int | None = Field(6, gt=0)
@@ -58,6 +60,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         label_smoothing=params.label_smoothing,
         batch_norm=params.batch_norm,
         patience=params.patience,
+        l2_sp=params.l2_sp,
     )
     why = "Every layer was trained from the pretrained weights, the head from zero."
     return fine_tune(task, network, [phase], params, sentences=[why])

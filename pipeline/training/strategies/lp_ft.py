@@ -40,6 +40,8 @@ class Params(PluginParams):
     block_decay: float = Field(0.7, gt=0, le=1)
     """Each block's rate is this times its successor's."""
     weight_decay: float = Field(1e-4, ge=0)
+    l2_sp: float = Field(0.0, ge=0)
+    """α of L²-SP (Li et al., 2018): pulls the backbone's weights back to the pretrained ones; 0 lets them go."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_norm: Literal["eval", "train"] = "eval"
     patience: int | None = Field(4, gt=0)
@@ -47,7 +49,7 @@ class Params(PluginParams):
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """Probe, then every group trainable."""
-    from pipeline.training import heads
+    from pipeline.training.classifiers import heads
     from pipeline.training.gradient import fine_tune
 
     network = task.pretrained_network()
@@ -62,6 +64,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         label_smoothing=params.label_smoothing,
         batch_norm=params.batch_norm,
         patience=params.patience,
+        l2_sp=params.l2_sp,
     )
     why = "Every layer was then trained from there at a small rate, which refines features and does not overwrite them."
     return fine_tune(task, network, [phase], params, **heads.facts(task, probe, why))

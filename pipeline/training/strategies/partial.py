@@ -43,6 +43,8 @@ class Params(PluginParams):
     block_decay: float = Field(0.5, gt=0, le=1)
     """Each block's rate is this times its successor's."""
     weight_decay: float = Field(1e-4, ge=0)
+    l2_sp: float = Field(0.0, ge=0)
+    """α of L²-SP (Li et al., 2018): pulls the backbone's weights back to the pretrained ones; 0 lets them go."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_norm: Literal["eval", "train"] = "eval"
     patience: int | None = Field(4, gt=0)
@@ -54,7 +56,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     Raises:
         ParamsError: ``frozen_blocks`` is more than the backbone has.
     """
-    from pipeline.training import heads
+    from pipeline.training.classifiers import heads
     from pipeline.training.gradient import fine_tune
 
     network = task.pretrained_network()
@@ -71,6 +73,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         label_smoothing=params.label_smoothing,
         batch_norm=params.batch_norm,
         patience=params.patience,
+        l2_sp=params.l2_sp,
     )
     why = "The last blocks were then trained from there: features of the first ones fit most images as they are."
     return fine_tune(task, network, [phase], params, **heads.facts(task, probe, why))
