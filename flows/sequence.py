@@ -100,6 +100,24 @@ def retrain(run: Runner) -> Outcome:
     return outcome
 
 
+def bring_up_to_date(run: Runner, last: str) -> None:
+    """Only the stages up to and including ``last``: nothing is tracked, registered or released.
+
+    What the last run left for comparison is pinned as in :func:`retrain`, or the next retraining would find fresh
+    stages and compare with the run before the last.
+
+    Raises:
+        InputError, BusyError, StageError: as :func:`retrain`.
+    """
+    if not (run.workspace / params.FILE).is_file():
+        raise params.no_workspace(run.workspace)
+    with workspace_lock(run.workspace, emit=run.say):
+        _put_in_step(run)
+        for stage in STAGES[: [stage.name for stage in STAGES].index(last) + 1]:
+            _pin_before(run, stage.name)
+            _say_ran(run, run.stage(stage.name))
+
+
 def _prepare(run: Runner) -> None:
     """Params and graph in step, and nothing half-done from a run that was killed; before hours of training, whatever
     would fail after them."""
@@ -107,20 +125,31 @@ def _prepare(run: Runner) -> None:
         for change in params.assign(run.workspace, run.assignments):
             run.say(f"set {change}")
     steps.check_webhook(run.settings)
-    if dvcfile.write(run.workspace, run.settings):
-        run.say("dvc.yaml brought in step with params.yaml and the installed code")
+    _put_in_step(run)
     for line in run.step(RECOVER):
         run.say(line)
 
 
+def _put_in_step(run: Runner) -> None:
+    """The graph, and the pins: an upgrade of the package may ask for one that there was not before."""
+    if dvcfile.write(run.workspace, run.settings):
+        run.say("dvc.yaml brought in step with params.yaml and the installed code")
+    steps.ensure_pins(run.workspace)
+
+
 def _bring_up_to_date(run: Runner, record: _Record) -> None:
     for stage in STAGES:
-        if stage.name == "ingest" and _is_stale(run, "ingest"):
-            run.step(PIN_DATA_PROFILE)
-        if stage.name == "evaluate":
-            run.step(PIN_CHAMPION)
+        _pin_before(run, stage.name)
         with _watched(run, record) if stage.name == "train" else nullcontext():
             _say_ran(run, run.stage(stage.name))
+
+
+def _pin_before(run: Runner, stage: str) -> None:
+    """Write down what changes by itself, right before the stages that read it."""
+    if stage == "ingest" and _is_stale(run, "ingest"):
+        run.step(PIN_DATA_PROFILE)
+    if stage == "evaluate":
+        run.step(PIN_CHAMPION)
 
 
 def _is_stale(run: Runner, stage: str) -> bool:

@@ -26,7 +26,9 @@ class Step(NamedTuple):
 
 
 RECOVER = Step("recover", "finish or clear up what a killed run has left", steps.recover, attempts=3)
-PIN_DATA_PROFILE = Step("pin_data_profile", "keep the last data's profile to compare with", steps.pin_data_profile)
+PIN_DATA_PROFILE = Step(
+    "pin_data_profile", "keep what the last data were like, to compare with", steps.pin_data_profile
+)
 PIN_CHAMPION = Step("pin_champion", "pin the champion to compare with", steps.pin_champion, attempts=3)
 OPEN_RUN = Step("open_run", "open the MLflow run", steps.start_run, attempts=3)
 RECORD_RUN = Step("record_run", "log params, metrics, reports, digests and the bundle", steps.record_run, attempts=3)

@@ -1,8 +1,9 @@
 """Pins what changes by itself to files, so that the stages stay functions of files.
 
-Two things a stage looks at are not made by a stage: who is champion, and what the last run's data looked like. The flow
-writes both down before the stages that read them, and only when there is something new to judge: afterwards
-``dvc repro`` finds nothing to do, before and after a promotion.
+Some things a stage looks at are not made by a stage: who is champion, and what the last run's data looked like, in
+figures (``data_profile``) and to the backbone (``previous_domain``). The flow writes them down before the stages that
+read them, and only when there is something new to judge: afterwards ``dvc repro`` finds nothing to do, before and after
+a promotion.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pipeline.catalog import CATALOG
+from pipeline.catalog import CATALOG, Saved
 from pipeline.core import digests, files
 from pipeline.evaluation.champion import FOLDER, ChampionPin
 from pipeline.tracking import runs
@@ -39,8 +40,14 @@ def pin_champion(workspace: Path, registry: Registry) -> ChampionPin:
 def ensure_pins(workspace: Path) -> None:
     """Write empty pins where there are none, so that ``dvc repro`` works in a workspace that no flow has run in."""
     from pipeline.data.profile import DataProfile
+    from pipeline.evaluation.domain_card import DomainCard
 
-    for name, empty in (("data_profile", DataProfile.empty()), ("champion", ChampionPin())):
+    empty_pins: dict[str, Saved] = {
+        "data_profile": DataProfile.empty(),
+        "previous_domain": DomainCard.empty(),
+        "champion": ChampionPin(),
+    }
+    for name, empty in empty_pins.items():
         path = workspace / CATALOG[name].path
         if not path.is_file():
             empty.save(path)
@@ -72,6 +79,27 @@ def pin_data_profile(workspace: Path) -> bool:
     if path.is_file() and DataProfile.load(path) == profile:
         return False
     profile.save(path)
+    return True
+
+
+def pin_previous_domain(workspace: Path) -> bool:
+    """Keep the domain card of the target whose features were computed last, as what a new target is compared with.
+
+    At the same moment and for the same reason as :func:`pin_data_profile`. Refused data never come as far as features,
+    so there is no card of them. Returns whether the file changed.
+    """
+    from pipeline.evaluation.domain_card import DomainCard
+
+    path, card = (workspace / CATALOG[name].path for name in ("previous_domain", "domain_card"))
+    if not card.is_file():
+        if path.is_file():
+            return False
+        DomainCard.empty().save(path)
+        return True
+    if path.is_file() and digests.of_file(path) == digests.of_file(card):
+        return False
+    with files.replacing(path) as fresh:
+        shutil.copyfile(card, fresh)
     return True
 
 

@@ -24,6 +24,7 @@ from pipeline.release.by_hand import promote_version, rollback, version_lines
 from pipeline.release.decide import Judged, Kind, Outcome
 from pipeline.release.history import Entry
 from pipeline.release.moves import Move
+from pipeline.release.pin import ensure_pins
 from pipeline.release.publish import Published
 from pipeline.tracking import bundles, runs
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, HELD_TAG
@@ -35,6 +36,7 @@ __all__ = [
     "announce",
     "check_webhook",
     "conclude",
+    "ensure_pins",
     "finish_run",
     "hold",
     "live_curves",
@@ -79,8 +81,10 @@ def recover(workspace: Path, settings: Settings) -> list[str]:
 
 
 def pin_data_profile(workspace: Path, settings: Settings) -> bool:
-    """Before a stale ingest: keep the last data's profile for comparison. Returns whether it changed."""
-    return pin.pin_data_profile(workspace)
+    """Before a stale ingest: keep the last data's profile, and what their features were, for comparison. Returns
+    whether either changed."""
+    changed = [pin.pin_data_profile(workspace), pin.pin_previous_domain(workspace)]
+    return any(changed)
 
 
 def pin_champion(workspace: Path, settings: Settings) -> str:

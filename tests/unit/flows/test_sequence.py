@@ -127,6 +127,14 @@ def test_the_data_profile_moves_only_before_a_stale_ingest(make_notes):
     assert "pin_data_profile" not in run.done
 
 
+def test_a_part_of_the_stages_is_brought_up_to_date_and_nothing_is_released(make_notes):
+    """What the last run left is pinned as in a whole retraining; no step touches tracking or the registry."""
+    run = make_notes(stale=["ingest", "train"])
+    sequence.bring_up_to_date(run, last="domains")
+    assert ["pin_data_profile", *STAGE_NAMES[: STAGE_NAMES.index("domains") + 1]] == run.done
+    assert (run.workspace / "state/previous_domain.npz").is_file()
+
+
 def test_each_stage_says_one_line_and_the_outcome_is_the_last(make_notes):
     """Counts and units from the stage, seconds from the executor."""
     run = make_notes()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.data.profile import DataProfile
 from pipeline.evaluation.champion import ChampionPin
+from pipeline.evaluation.domain_card import DomainCard
 from pipeline.release import pin
 
 PROFILE = "state/data_profile.json"
+DOMAIN = "state/previous_domain.npz"
 
 
 def validated(workspace: Path, images: int, *, success: bool = True) -> None:
@@ -21,10 +25,11 @@ def validated(workspace: Path, images: int, *, success: bool = True) -> None:
 
 
 def test_before_the_first_run_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
-    """Both pins exist and are empty, so that `dvc repro` has its inputs."""
+    """All pins exist and are empty, so that `dvc repro` has its inputs."""
     pin.ensure_pins(tmp_path)
     assert DataProfile.load(tmp_path / PROFILE) == DataProfile.empty()
     assert ChampionPin() == pin.read_pin(tmp_path)
+    assert 0 == len(DomainCard.load(tmp_path / DOMAIN))
 
 
 def test_pins_that_are_there_are_left_alone(tmp_path: Path) -> None:
@@ -63,3 +68,29 @@ def test_a_lost_report_keeps_the_last_profile(tmp_path: Path) -> None:
     (tmp_path / "reports/validation.json").unlink()
     assert not pin.pin_data_profile(tmp_path)
     assert 50 == DataProfile.load(tmp_path / PROFILE).target.images
+
+
+def carded(workspace: Path, images: int) -> None:
+    """A domain card of so many images, as the stage leaves it."""
+    ids = [f"{number:064x}" for number in range(images)]
+    features = np.zeros((images, 2))
+    card = DomainCard.of(ids, features, backbone="small_cnn", backbone_digest="b", preprocessing_digest="p")
+    card.save(workspace / "features/domain_card.npz")
+
+
+def test_the_last_target_is_what_a_new_one_is_compared_with(tmp_path: Path) -> None:
+    """The card is pinned as it is; pinning it again changes nothing; without one, an empty one is pinned."""
+    assert [True, False] == [pin.pin_previous_domain(tmp_path), pin.pin_previous_domain(tmp_path)]
+    assert 0 == len(DomainCard.load(tmp_path / DOMAIN))
+    carded(tmp_path, 3)
+    assert [True, False] == [pin.pin_previous_domain(tmp_path), pin.pin_previous_domain(tmp_path)]
+    assert 3 == len(DomainCard.load(tmp_path / DOMAIN))
+
+
+def test_a_lost_card_keeps_the_last_one_pinned(tmp_path: Path) -> None:
+    """A stage that fails leaves none: what was pinned stays."""
+    carded(tmp_path, 3)
+    pin.pin_previous_domain(tmp_path)
+    (tmp_path / "features/domain_card.npz").unlink()
+    assert not pin.pin_previous_domain(tmp_path)
+    assert 3 == len(DomainCard.load(tmp_path / DOMAIN))
