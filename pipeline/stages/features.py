@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from pipeline.core.context import Context, Result
-from pipeline.core.device import Threads, computing, threads_for
-from pipeline.core.params import Params as Base
+from pipeline.core.device import computing, threads_for
+from pipeline.features.options import ExtractionOptions
 
 if TYPE_CHECKING:
     from pipeline.data.manifest import Manifest
     from pipeline.models.checkpoints import BackboneWeights
 
 
-class Params(Base):
+class Params(ExtractionOptions):
     """Features of all images of both domains."""
-
-    batch_size: int = Field(64, gt=0)
-    """Images per forward pass."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """How features are kept; float16 halves the disk and costs the probe next to nothing."""
-    threads: Threads = "auto"
-    """CPU threads of torch; equal digests need the same count on the same kind of machine, as in ``train``."""
 
 
 def run(

@@ -1,0 +1,21 @@
+"""How features are computed and kept, wherever that is done."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.core.device import Threads
+from pipeline.core.params import Params
+
+
+class ExtractionOptions(Params):
+    """What the cache tells features apart by, beside weights and images: equal options find what was computed."""
+
+    batch_size: int = Field(64, gt=0)
+    """Images per forward pass."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """How features are kept; float16 halves the disk and costs the probe next to nothing."""
+    threads: Threads = "auto"
+    """CPU threads of torch; equal digests need the same count on the same kind of machine, as in ``train``."""
