@@ -54,10 +54,13 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Decoded images, uint8 [B, 3, H, W] → what the backbone sees, float32 [B, 3, size_px, size_px]."""
+    return normalise(prepared_square(images, preprocessing), preprocessing)
+
+
+def prepared_square(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Decoded images, uint8 [B, 3, H, W] → float32 [B, 3, size_px, size_px] in [0, 255], not yet normalised."""
     pixels = resize(images, preprocessing)
-    if preprocessing.fit == "crop":
-        pixels = centre_crop(pixels, preprocessing.size_px)
-    return normalise(pixels, preprocessing)
+    return centre_crop(pixels, preprocessing.size_px) if preprocessing.fit == "crop" else pixels
 
 
 def training_side_px(preprocessing: Preprocessing) -> int:

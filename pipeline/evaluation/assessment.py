@@ -50,6 +50,7 @@ class Trial:
         if not len(self.rows):
             return {"images": 0, "notes": [NO_LABELS]}
         ours, theirs = self._answers(self.challenger), self._champion_answers()
+        slices = self._slices(ours)
         comparisons = [entry for entry in (self._against_champion(), self._against_baseline(features)) if entry]
         return {
             "images": len(self.rows),
@@ -58,7 +59,8 @@ class Trial:
             **_comparison_figures(comparisons),
             "confusion": ours.confusion.tolist(),
             "per_class": scoring.per_class(ours, self.challenger.classes, theirs),
-            "slices": self._slices(ours),
+            "slices": slices,
+            "gaps": scoring.gaps([score for score in slices if score.column in self.images.slices]),
             "reliability": scoring.reliability_bins(ours),
             "comparisons": comparisons,
             "notes": self._notes(),

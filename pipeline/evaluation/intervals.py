@@ -6,7 +6,9 @@ depend only on counts need no image-by-image resampling: the counts of a resampl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -27,17 +29,42 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(hits: int, trials: int) -> Interval | None:
+def wilson(hits: int, trials: int, z: float = Z) -> Interval | None:
     """Wilson's score interval of a share; sensible for few trials and near 0 or 1. None without trials.
 
-    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953. ``z`` is the normal quantile of another level.
     """
     if trials == 0:
         return None
-    share, square = hits / trials, Z * Z / trials
+    share, square = hits / trials, z * z / trials
     middle = (share + square / 2) / (1 + square)
-    reach = Z * np.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    reach = z * np.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
     return Interval(max(0.0, float(middle - reach)), min(1.0, float(middle + reach)))
+
+
+def difference(first: tuple[int, int], second: tuple[int, int], comparisons: int = 1) -> Interval:
+    """Newcombe's interval of the difference of two independent shares, each given as (hits, trials > 0).
+
+    Built from Wilson's intervals of both (Newcombe, "Interval estimation for the difference between independent
+    proportions", Statistics in Medicine 17, 1998, method 10).
+    Where this is one of several ``comparisons`` among which the largest is looked for, the level is raised so that all
+    of them hold at once (Bonferroni).
+    """
+    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * comparisons))
+    shares = [hits / trials for hits, trials in (first, second)]
+    bounds = [wilson(hits, trials, z) for hits, trials in (first, second)]
+    assert bounds[0] is not None, "the first share has no trials"
+    assert bounds[1] is not None, "the second share has no trials"
+    apart = shares[0] - shares[1]
+    below = math.hypot(shares[0] - bounds[0].low, bounds[1].high - shares[1])
+    above = math.hypot(bounds[0].high - shares[0], shares[1] - bounds[1].low)
+    return Interval(max(-1.0, apart - below), min(1.0, apart + above))
+
+
+def of_mean(values: NDArray, *, resamples: int, seed: int) -> Interval:
+    """Bootstrap interval of the mean of one figure per image, ``values`` [images], at least one."""
+    rng = np.random.default_rng(seed)
+    return _percentiles(values[rng.integers(0, len(values), size=(resamples, len(values)))].mean(1))
 
 
 def of_confusion(

@@ -36,6 +36,25 @@ class SliceScore(Document):
     champion_accuracy: float | None = None
 
 
+class SliceGap(Document):
+    """How far apart two values of one column are: the pair whose difference is surest.
+
+    Of the pair with the largest lower end, not of the extremes: the value with the lowest accuracy may have three
+    images and hide a gap that is certain. With slices of like size it is the best and the worst.
+    """
+
+    column: str
+    slices: int
+    """Values of the column; the interval holds for all their pairs at once."""
+    best: str
+    worst: str
+    gap: float
+    """Accuracy of ``best`` minus that of ``worst``."""
+    gap_low: float
+    gap_high: float
+    """95 % Newcombe interval, its level raised for the number of pairs (Bonferroni)."""
+
+
 class Comparison(Document):
     """The challenger against another answerer on the same images."""
 
@@ -119,6 +138,8 @@ class Metrics(Document):
     """Rows: actual class; columns: predicted class; in the order of ``classes``."""
     per_class: list[ClassScore] = []
     slices: list[SliceScore] = []
+    gaps: list[SliceGap] = []
+    """One per column of the user's with at least two values."""
     comparisons: list[Comparison] = []
     reliability: list[ReliabilityBin] = []
     leaks: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.evaluation import intervals, metrics
-from pipeline.evaluation.report import ClassScore, ReliabilityBin, SliceScore
+from pipeline.evaluation.report import ClassScore, ReliabilityBin, SliceGap, SliceScore
 
 MAX_SLICES = 50
 """A column with more values than this is no slice but a measurement or a name."""
@@ -117,6 +118,32 @@ def _slice(
         accuracy_high=bounds.high,
         champion_accuracy=None if champion is None else float(champion.mean()),
     )
+
+
+def gaps(scores: list[SliceScore]) -> list[SliceGap]:
+    """For each column with at least two values, the gap that is surest; columns in the order in which they come."""
+    columns = {score.column: [other for other in scores if other.column == score.column] for score in scores}
+    return [_gap(column, found) for column, found in columns.items() if len(found) > 1]
+
+
+def _gap(column: str, scores: list[SliceScore]) -> SliceGap:
+    pairs = len(scores) * (len(scores) - 1) // 2
+    counts = {score.value: (round(score.accuracy * score.images), score.images) for score in scores}
+    found = [
+        SliceGap(
+            column=column,
+            slices=len(scores),
+            best=best.value,
+            worst=worst.value,
+            gap=best.accuracy - worst.accuracy,
+            gap_low=bounds.low,
+            gap_high=bounds.high,
+        )
+        for best, worst in permutations(scores, 2)
+        if best.accuracy >= worst.accuracy
+        for bounds in [intervals.difference(counts[best.value], counts[worst.value], pairs)]
+    ]
+    return max(found, key=lambda gap: (gap.gap_low, gap.gap))
 
 
 def reliability_bins(answers: Answers) -> list[ReliabilityBin]:

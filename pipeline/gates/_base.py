@@ -6,6 +6,8 @@ A gate is a public module in this package with
 * ``SUMMARY``: what it demands, in one line;
 * ``check(evidence, params) -> Finding``.
 
+Optional gates (:class:`OptionalGateParams`) judge only where params.yaml asks for them.
+
 Gates fail closed: what cannot be shown does not pass. They are monotone: better evidence never turns a pass into a
 fail.
 """
@@ -34,8 +36,19 @@ class GateParams(Params):
         return {"enabled": value} if isinstance(value, bool) else value
 
 
+class OptionalGateParams(GateParams):
+    """Of a gate that is off until it is asked for: by a bare ``true``, or by giving it a limit."""
+
+    enabled: bool = Field(False, description="true puts this gate into the verdict; so does giving it a limit")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked_for(cls, value: Any) -> Any:
+        return {"enabled": True, **value} if isinstance(value, dict) and value else value
+
+
 def gates_params() -> type[Params]:
-    """A parameter class with one field per gate, named as its file, of its ``Params``; all gates are on by default."""
+    """A parameter class with one field per gate, named as its file, of its ``Params``."""
     fields: dict[str, Any] = {}
     for name in plugins.names(PACKAGE):
         gate = plugins.load(PACKAGE, name)
@@ -64,6 +77,7 @@ class Evidence(Document):
     validation: dict[str, Any] = {}
     training: dict[str, Any] = {}
     latency: dict[str, Any] = {}
+    robustness: dict[str, Any] = {}
 
     def comparison(self, against: str) -> dict[str, Any] | None:
         """The comparison with ``champion`` or ``baseline`` in the metrics, if it was made."""
@@ -78,6 +92,8 @@ class Verdict(Document):
     findings: list[Finding]
     off: list[str] = []
     """Gates that params.yaml turned off."""
+    not_asked: list[str] = []
+    """Optional gates that params.yaml did not ask for."""
 
     @property
     def failed(self) -> list[Finding]:

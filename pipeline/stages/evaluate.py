@@ -1,6 +1,6 @@
 """Score the exported file, and the champion, on the target's test images; everything through ONNX Runtime.
 
-Labels of the test split are used here and nowhere else.
+Labels of the test split are used here, and to score in explain, and nowhere else.
 """
 
 from __future__ import annotations

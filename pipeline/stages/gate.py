@@ -12,10 +12,11 @@ from pydantic import Field
 from pipeline.core import params as base
 from pipeline.core import plugins
 from pipeline.core.context import Context, Result
-from pipeline.gates._base import PACKAGE, Evidence, Finding, Verdict, gates_params
+from pipeline.gates._base import PACKAGE, Evidence, Finding, OptionalGateParams, Verdict, gates_params
 
 if TYPE_CHECKING:
     from pipeline.data.expectations import ValidationReport
+    from pipeline.evaluation.explain_report import Robustness
     from pipeline.evaluation.report import Latency, Metrics
     from pipeline.serving.parity import ParityReport
     from pipeline.training.record import TrainingRecord
@@ -24,9 +25,11 @@ Gates: Any = gates_params()
 
 
 class Params(base.Params):
-    """Limits of each gate, by its name: ``{accuracy_floor: {min: 0.9}, latency: false}``; all gates are on."""
+    """Limits of each gate, by its name: ``{accuracy_floor: {min: 0.9}, latency: false, robustness: true}``."""
 
-    gates: Gates = Field(Gates(), description="each gate's limits; a bare false turns a gate off")
+    gates: Gates = Field(
+        Gates(), description="each gate's limits; a bare false turns a gate off, a bare true an optional one on"
+    )
 
 
 def run(
@@ -38,6 +41,7 @@ def run(
     parity: ParityReport,
     validation: ValidationReport,
     training: TrainingRecord,
+    robustness: Robustness,
 ) -> Result:
     """Let every gate that is on look at the reports."""
     evidence = Evidence(
@@ -46,13 +50,16 @@ def run(
         parity=parity.model_dump(mode="json"),
         validation=validation.model_dump(mode="json"),
         training=training.model_dump(mode="json"),
+        robustness=robustness.model_dump(mode="json"),
     )
     limits = {name: getattr(params.gates, name) for name in plugins.names(PACKAGE)}
     findings = [_check(name, evidence, limit) for name, limit in limits.items() if limit.enabled]
+    idle = {name: limit for name, limit in limits.items() if not limit.enabled}
     verdict = Verdict(
         passed=all(finding.passed for finding in findings),
         findings=findings,
-        off=[name for name, limit in limits.items() if not limit.enabled],
+        off=[name for name, limit in idle.items() if not isinstance(limit, OptionalGateParams)],
+        not_asked=[name for name, limit in idle.items() if isinstance(limit, OptionalGateParams)],
     )
     return Result(_line(verdict), {"verdict": verdict})
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.core import plugins
-from pipeline.gates._base import PACKAGE, Evidence, Finding, GateParams, gates_params
+from pipeline.gates._base import PACKAGE, Evidence, Finding, GateParams, OptionalGateParams, gates_params
 
 GATES = plugins.names(PACKAGE)
 EMPTY_REPORTS = [Evidence(), Evidence(metrics={"images": 0, "accuracy": None, "comparisons": [], "per_class": []})]
@@ -23,7 +23,7 @@ def gate(request):
 def test_has_limits_a_summary_and_a_check(gate):
     """``Params`` with defaults, one line of ``SUMMARY``, and a docstring that says what is judged."""
     assert issubclass(gate.Params, GateParams)
-    assert gate.Params().enabled
+    assert gate.Params().enabled is not issubclass(gate.Params, OptionalGateParams)
     assert gate.SUMMARY
     assert "\n" not in gate.SUMMARY
     assert not gate.SUMMARY.endswith(".")
@@ -54,8 +54,16 @@ def test_a_bare_false_turns_a_gate_off(gate):
     assert not gate.Params.model_validate(False).enabled
 
 
+def test_a_bare_true_and_any_limit_turn_a_gate_on(gate):
+    """An optional gate that is given a limit has been asked for; false beside a limit still turns it off."""
+    limit = {name: field.default for name, field in gate.Params.model_fields.items() if name != "enabled"}
+    assert gate.Params.model_validate(True).enabled
+    assert not limit or gate.Params.model_validate(limit).enabled
+    assert not gate.Params.model_validate({**limit, "enabled": False}).enabled
+
+
 def test_gates_are_chosen_by_their_file_name():
-    """All are on by default; one may be given limits without naming the others."""
+    """One may be given limits without naming the others."""
     gates = gates_params()
     assert set(GATES) == set(gates.model_fields)
     assert 0.9 == gates.model_validate({"accuracy_floor": {"min": 0.9}}).accuracy_floor.min

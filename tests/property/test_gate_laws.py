@@ -48,6 +48,10 @@ EVIDENCE = {
     },
     "latency": lambda v: {"latency": {"p50_ms": v, "p95_ms": v, "champion_p50_ms": 400.0}},
     "model_size": lambda v: {"metrics": {"model_size_mb": v, "champion_size_mb": 400.0}},
+    "robustness": lambda v: {"robustness": {"images": 9, "corruption_accuracy": v}},
+    "slice_gap": lambda v: {
+        "metrics": {"gaps": [{"column": "a", "best": "b", "worst": "c", "gap": v, "gap_low": v, "gap_high": v}]}
+    },
     "no_leakage": lambda v: {
         "metrics": {"leaked_images": int(v)},
         "validation": {"leaks": [], "quarantined": []},
@@ -63,6 +67,8 @@ QUANTITIES = [
     Quantity("parity", "max_delta", 1, False),
     Quantity("latency", "max_p95_ms", 2000, False),
     Quantity("model_size", "max_mb", 2000, False),
+    Quantity("robustness", "min", 1, True),
+    Quantity("slice_gap", "max_gap", 1, False),
     Quantity("no_leakage", "max_images", 50, False),
 ]
 

@@ -46,6 +46,20 @@ def leak(kind: str, split: str, name: str = "b.png") -> dict[str, Any]:
     return {"kind": kind, "left": left, "right": {"domain": "target", "split": split, "name": name}}
 
 
+def slice_gap(column: str, gap: float, low: float) -> dict[str, Any]:
+    bounds = {"gap": gap, "gap_low": low, "gap_high": gap + 0.1}
+    return {"column": column, "slices": 2, "best": "north", "worst": "south", **bounds}
+
+
+ROBUSTNESS = {
+    "images": 128,
+    "corruption_accuracy": 0.7,
+    "corruption_accuracy_low": 0.65,
+    "corruption_accuracy_high": 0.74,
+    "worst_corruption_accuracy": 0.1,
+    "pgd_8_accuracy": 0.2,
+    "attacks": [{"attack": "pgd", "epsilon": 8, "accuracy": 0.2, "accuracy_low": 0.14, "accuracy_high": 0.28}],
+}
 PARITY = {
     "images": 899,
     "split": "test",
@@ -181,6 +195,33 @@ CASES = [
         " the same class on all, max |Δp| below 1e-07",
     ),
     (
+        "parity",
+        {},
+        {"parity": PARITY | {"step": 0.01, "ties": 2, "max_probability_delta": 0.0295}},
+        True,
+        "the same class, 2 ties fallen to the other side, on 899 test images at batch 1, 2, 7, 32; max |Δp| 2.9e-02;"
+        " the same class on all but ties, max |Δp| below 1e-04 + 3 × 1.0e-02, what 3 comparisons of the head change"
+        " that fall to the other side by the last bit of a float",
+    ),
+    (
+        "parity",
+        {},
+        {"parity": PARITY | {"step": 0.01, "max_probability_delta": 0.04}},
+        False,
+        "the same class on 899 test images at batch 1, 2, 7, 32; max |Δp| 4.0e-02;"
+        " the same class on all but ties, max |Δp| below 1e-04 + 3 × 1.0e-02, what 3 comparisons of the head change"
+        " that fall to the other side by the last bit of a float",
+    ),
+    (
+        "parity",
+        {},
+        {"parity": PARITY | {"step": 0.01, "disagreements": 1}},
+        False,
+        "1 disagreements on 899 test images at batch 1, 2, 7, 32; max |Δp| 3.1e-07;"
+        " the same class on all but ties, max |Δp| below 1e-04 + 3 × 1.0e-02, what 3 comparisons of the head change"
+        " that fall to the other side by the last bit of a float",
+    ),
+    (
         "latency",
         {},
         {"latency": {"p50_ms": 3.0, "p95_ms": 4.0}},
@@ -282,6 +323,41 @@ CASES = [
         {"training": {"guards": {"frozen_weights_unchanged": False, "finite": True}}},
         False,
         "broken: frozen weights unchanged",
+    ),
+    (
+        "robustness",
+        {"min": 0.6},
+        {"robustness": ROBUSTNESS},
+        True,
+        "accuracy 0.700 (0.650–0.740) under mean of all corruptions on 128 test images; floor 0.60",
+    ),
+    (
+        "robustness",
+        {"against": "pgd_8", "min": 0.3},
+        {"robustness": ROBUSTNESS},
+        False,
+        "accuracy 0.200 (0.140–0.280) under FGSM and PGD at 8/255 on 128 test images; floor 0.30",
+    ),
+    (
+        "robustness",
+        {"against": "worst_corruption"},
+        {"robustness": ROBUSTNESS},
+        False,
+        "accuracy 0.100 under the worst corruption on 128 test images; floor 0.50",
+    ),
+    (
+        "slice_gap",
+        {},
+        {"metrics": {"gaps": [slice_gap("site", 0.3, 0.05)]}},
+        True,
+        "gap +0.300 (+0.050 to +0.400) between site 'north' and 'south'; lower end at most 0.10",
+    ),
+    (
+        "slice_gap",
+        {"max_gap": 0.05},
+        {"metrics": {"gaps": [slice_gap("site", 0.3, -0.02), slice_gap("camera", 0.2, 0.12)]}},
+        False,
+        "gap +0.200 (+0.120 to +0.300) between camera 'north' and 'south'; lower end at most 0.05",
     ),
 ]
 

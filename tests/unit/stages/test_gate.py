@@ -63,6 +63,7 @@ def reports(**metrics: Any) -> dict[str, Report]:
             "quarantined": [],
         },
         "training": {"guards": {}},
+        "robustness": {"images": 80, "corruption_accuracy": 0.7},
     }
     return {name: Report(content=content) for name, content in contents.items()}
 
@@ -72,13 +73,25 @@ def verdict(params: gate.Params, **metrics: Any) -> tuple[str, Verdict]:
     return result.line, result.outputs["verdict"]
 
 
-def test_all_gates_are_on_by_default():
-    """Sound evidence passes all of them, and each has its finding."""
+OPTIONAL = ["robustness", "slice_gap"]
+
+
+def test_all_gates_but_the_optional_ones_are_on_by_default():
+    """Sound evidence passes all of them, and each has its finding; the optional ones are not counted as turned off."""
     line, judged = verdict(gate.Params())
-    count = len(plugins.names(PACKAGE))
-    assert f"{count} passed, 0 failed" == line
+    usual = [name for name in plugins.names(PACKAGE) if name not in OPTIONAL]
+    assert f"{len(usual)} passed, 0 failed" == line
     assert judged.passed
-    assert list(plugins.names(PACKAGE)) == [finding.gate for finding in judged.findings]
+    assert usual == [finding.gate for finding in judged.findings]
+    assert ([], OPTIONAL) == (judged.off, judged.not_asked)
+
+
+def test_an_optional_gate_judges_once_it_is_asked_for():
+    """By a bare true, or by a limit."""
+    line, judged = verdict(gate.Params(gates={"robustness": {"min": 0.8}}))
+    assert line.endswith("1 failed (robustness)")
+    assert ["slice_gap"] == judged.not_asked
+    assert verdict(gate.Params(gates={"robustness": True}))[1].passed
 
 
 def test_one_failed_gate_fails_the_model_and_is_named():

@@ -1,0 +1,169 @@
+"""The explain stage on the toy domains: pictures of both domains, and figures that are equal each time."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from pipeline.data.labels import LabelSpace
+from pipeline.data.manifest import Manifest
+from pipeline.data.preprocessing import Preprocessing
+from pipeline.evaluation.explain_report import Explanations, Robustness
+from pipeline.stages import explain
+
+
+class Bars(nn.Module):
+    """Answers by the brightest third of the image: right on every toy image."""
+
+    def __init__(self, differentiable: bool = True, spatial: bool = True) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.AvgPool2d(4), nn.AdaptiveAvgPool2d((1, 6)), nn.Flatten())
+        if not spatial:
+            self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 18))
+        self.head = nn.Linear(18, 3)
+        weight = torch.zeros(3, 3, 6)
+        weight[0, :, 1], weight[1, :, 2], weight[2, :, 4] = 9, 9, 9
+        with torch.no_grad():
+            self.head.weight.copy_(weight.flatten(1))
+            self.head.bias.zero_()
+        self.head.differentiable = differentiable
+
+    def forward(self, images):
+        return self.head(self.backbone(images))
+
+
+def trained(**options):
+    """What the stage uses of a trained network."""
+    return SimpleNamespace(
+        build=lambda: Bars(**options).eval().requires_grad_(False),
+        preprocessing=Preprocessing(size_px=24, resize_px=24, fit="stretch"),
+    )
+
+
+@pytest.fixture
+def run(toy_domains, tmp_path):
+    def call(name="run", network=None, params=None, **manifests):
+        scratch = tmp_path / name
+        result = explain.run(
+            params or explain.Params(classes=3),
+            toy_domains.context(scratch=scratch),
+            network=network or trained(),
+            label_space=toy_domains.labels,
+            source_manifest=manifests.get("source", toy_domains.source),
+            target_manifest=manifests.get("target", toy_domains.target),
+        )
+        folder = result.outputs["explanations"].path
+        return SimpleNamespace(
+            line=result.line,
+            folder=folder,
+            explanations=Explanations.load(folder / "explanations.json"),
+            robustness=result.outputs["robustness"],
+        )
+
+    return call
+
+
+def test_explains_one_image_of_each_class_in_both_domains(run):
+    """Target and source beside each other, class by class; every picture is there and small."""
+    explanations = run().explanations
+    shown = [(example.shown_for, example.domain) for example in explanations.examples]
+    assert [(name, domain) for name in ("class0", "class1", "class2") for domain in ("target", "source")] == shown
+    assert ("0", (6, 6)) == (explanations.layer, explanations.grid)
+    assert ["grad_cam", "eigen_cam", "random"] == [method.method for method in explanations.methods]
+
+
+def test_every_picture_is_there_and_small(run):
+    found = run()
+    files = [
+        file
+        for example in found.explanations.examples
+        for file in (example.image, *(m.file for m in example.maps))
+        if file
+    ]
+    assert 3 * 6 == len(files) == len(set(files))
+    for file in files:
+        with Image.open(found.folder / file) as picture:
+            assert ("PNG", (128, 128)) == (picture.format, picture.size)
+
+
+def test_tries_the_labelled_test_images(run):
+    """Six of twelve test images have labels; attacks and corruptions only take accuracy away here."""
+    report = run().robustness
+    assert 6 == report.images
+    assert 1.0 == report.clean_accuracy
+    assert [("fgsm", 2), ("pgd", 2), ("fgsm", 8), ("pgd", 8)] == [(a.attack, a.epsilon) for a in report.attacks]
+    assert report.pgd_8_accuracy <= report.fgsm_8_accuracy <= report.fgsm_2_accuracy <= 1
+    assert 27 == len(report.corruptions)
+    mean = sum(score.accuracy for score in report.corruptions) / 27
+    assert pytest.approx(mean) == report.corruption_accuracy == report.corruption_ratio
+    assert report.corruption_accuracy_low <= mean <= report.corruption_accuracy_high
+
+
+def test_equal_inputs_give_equal_bytes(run, tmp_path):
+    first, again = run("first"), run("again")
+    assert first.robustness == again.robustness
+    contents = [{path.name: path.read_bytes() for path in found.folder.iterdir()} for found in (first, again)]
+    assert contents[0] == contents[1]
+
+
+def test_without_labels_images_are_shown_for_their_answer_and_nothing_is_scored(run, toy_domains):
+    """The labels of the images are told as what they are: none."""
+    unlabelled = Manifest(toy_domains.target.frame.assign(label=None).astype({"label": "str"}))
+    found = run(target=unlabelled)
+    targets = [example for example in found.explanations.examples if example.domain == "target"]
+    assert targets
+    assert all(example.label is None and example.shown_for == example.predicted for example in targets)
+    assert Robustness(images=0, notes=["no labelled test image was tried"]) == found.robustness
+    assert found.line.endswith("nothing attacked")
+
+
+def test_without_a_source_the_target_stands_alone(run):
+    examples = run(source=Manifest.empty()).explanations.examples
+    assert ["target"] * 3 == [example.domain for example in examples]
+
+
+def test_a_head_without_gradient_is_not_attacked_and_it_says_so(run):
+    found = run(network=trained(differentiable=False))
+    assert ["eigen_cam", "random"] == [method.method for method in found.explanations.methods]
+    assert found.explanations.notes[0].startswith("no gradient passes through this head: EigenCAM only")
+    assert [] == found.robustness.attacks
+    assert None is found.robustness.pgd_8_accuracy
+    assert found.robustness.notes[0].startswith("attacks do not apply")
+    assert found.robustness.corruption_accuracy is not None
+    assert "attacks do not apply" in found.line
+
+
+def test_a_backbone_without_spatial_layer_shows_nothing_and_it_says_so(run):
+    found = run(network=trained(spatial=False))
+    assert ([], None) == (found.explanations.examples, found.explanations.layer)
+    assert "no layer of this backbone has a spatial map" in found.explanations.notes[0]
+
+
+def test_sizes_come_from_params(run):
+    found = run(params=explain.Params(classes=1, images=2))
+    assert (2, 2) == (len(found.explanations.examples), found.robustness.images)
+    nothing = run(params=explain.Params(classes=0, images=0))
+    assert (0, 0) == (len(nothing.explanations.examples), nothing.robustness.images)
+
+
+def test_no_label_of_another_split_is_scored(run, toy_domains):
+    """Training images are no evidence of robustness."""
+    assert 0 == run(target=toy_domains.target.split("train", "val")).robustness.images
+
+
+def test_reports_survive_the_file(run, tmp_path):
+    report = run().robustness
+    report.save(tmp_path / "robustness.json")
+    assert report == Robustness.load(tmp_path / "robustness.json")
+    assert 6 == json.loads((tmp_path / "robustness.json").read_text())["images"]
+
+
+def test_classes_that_only_the_source_has_are_not_shown(run, toy_domains):
+    found = run(source=Manifest(toy_domains.source.frame.assign(label="other").astype({"label": "str"})))
+    assert LabelSpace(classes=["class0", "class1", "class2"]) == toy_domains.labels
+    assert {"target"} == {example.domain for example in found.explanations.examples}
