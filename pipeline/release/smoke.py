@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.core.errors import BundleError, ReleaseError
 from pipeline.serving import bundle as bundles
-from pipeline.serving.golden import TOLERANCE, Golden
+from pipeline.serving.golden import Golden, tolerance
 from pipeline.serving.predictor import Predictor
 from pipeline.tracking.registry import Registry
 
@@ -28,11 +28,12 @@ def smoke_test(registry: Registry, alias: str, bundle: Path) -> str:
     _check_same_model(bundle, version.sha256, f"{registry.name} {version}")
     golden = Golden.load(bundle)
     with tempfile.TemporaryDirectory() as scratch:
-        difference = golden.difference(Predictor(registry.fetch(version, Path(scratch))))
-    if not difference <= TOLERANCE:
+        predictor = Predictor(registry.fetch(version, Path(scratch)))
+        difference, limit = golden.difference(predictor), tolerance(predictor.metadata)
+    if not difference <= limit:
         raise ReleaseError(
             f"{registry.name} {version}, loaded as '{alias}', does not repeat the golden answers of {bundle}: "
-            f"probabilities differ by {difference:.1e} (at most {TOLERANCE:.0e})."
+            f"probabilities differ by {difference:.1e} (at most {limit:.0e})."
         )
     return f"{registry.name}@{alias} repeats the golden answers of {len(golden.images)} images (Δp {difference:.0e})"
 

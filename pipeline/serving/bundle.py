@@ -20,7 +20,7 @@ from pipeline.core import digests
 from pipeline.core.errors import BundleError
 from pipeline.core.files import Document
 from pipeline.serving import triton
-from pipeline.serving.golden import TOLERANCE, Golden
+from pipeline.serving.golden import Golden, tolerance
 from pipeline.serving.onnx_file import MB, OnnxFile
 from pipeline.serving.predictor import Predictor
 
@@ -129,7 +129,7 @@ def verify(folder: Path) -> Checked:
             raise _broken(folder, f"{name} with another digest than recorded")
     golden, predictor = Golden.load(folder), Predictor(folder)
     delta = golden.difference(predictor)
-    if delta > TOLERANCE:
+    if delta > tolerance(predictor.metadata):
         raise _broken(folder, f"answers to the golden images that differ by {delta:.1e} from those recorded")
     size_mb = sum(entry.bytes for entry in manifest.files.values()) / MB
     return Checked(len(present) + 1, size_mb, len(golden.names), delta)

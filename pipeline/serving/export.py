@@ -45,6 +45,7 @@ def to_onnx(
         preprocessing_graph(preprocessing), opset_imports=core.opset_import, ir_version=core.ir_version
     )
     merged = compose.merge_models(front, core, io_map=[(OUTPUT, OUTPUT)], prefix1="preprocess/", name="graftline")
+    _name_each_opset_once(merged)
     _name_interface(merged.graph, len(classes))
     _strip_origin(merged)
     properties = {"classes": list(classes), "preprocessing": preprocessing.model_dump(mode="json"), **(metadata or {})}
@@ -73,6 +74,13 @@ def _network_model(network: nn.Module, size_px: int) -> ModelProto:
     assert program is not None, "the dynamo exporter always returns a program"
     model = program.model_proto
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _name_each_opset_once(model: ModelProto) -> None:
+    """Merging keeps the entry of either graph; some readers refuse a domain that is named twice."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(*entry) for entry in sorted(versions.items()))
 
 
 def _name_interface(graph: GraphProto, classes: int) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import jinja2
 
+from pipeline.serving.golden import INT8_TOLERANCE
+
 FEW_IMAGES = 30
 """A class with fewer test images than this has a wide interval; the card says so."""
 
@@ -90,6 +92,20 @@ row|interval("accuracy") }} |
 {% endfor %}
 {% endif %}
 
+{% if robustness.clean_accuracy is not none %}
+### Robustness
+
+On {{ robustness.images|count }} of the test images ({{ robustness.clean_accuracy|rate }} unchanged): {{
+robustness.corruption_accuracy|rate }} on average under nine common corruptions at three severities, {{
+robustness.worst_corruption_accuracy|rate }} under the worst of them ({{ robustness.worst_corruption[0]|words }}).
+{% if robustness.pgd_8_accuracy is not none %}
+Under attack (L∞, FGSM and PGD) {{ robustness.pgd_2_accuracy|rate }} at 2/255 and {{
+robustness.pgd_8_accuracy|rate }} at 8/255.
+{% else %}
+Attacks by gradient do not apply to this head; that is no proof of strength.
+{% endif %}
+{% endif %}
+
 ## Gates
 
 | Gate | Result |
@@ -101,9 +117,20 @@ row|interval("accuracy") }} |
 | {{ gate }} | off |
 {% endfor %}
 
-The file answers as the trained network does: {{ parity.disagreements }} disagreements on {{ parity.images|count }} {{
+{{ "The float32 file it was quantised from" if shipped_int8 else "The file" }} answers as the trained network does:
+{{ parity.disagreements }} disagreements on {{ parity.images|count }} {{
 parity.split }} images at batch {{ parity.batches|map(attribute="batch_size")|join(", ") }}; largest difference of a
 probability {{ "%.1e"|format(parity.max_probability_delta) }}.
+{% if shipped_int8 %}
+
+## Precision
+
+{{ parity.quantisation.sentence|capfirst }}.
+Ranges come from {{ parity.quantisation.calibration_images|count }} training images of the {{
+parity.quantisation.calibration_domain }} domain. On x86 processors without VNNI, set ONNX Runtime's session option
+`session.x64quantprecision` to `1`: without it sums are cut off at 16 bits, and the accuracy is another. Between
+processors, probabilities may differ from those in `golden/` by up to {{ int8_tolerance }}.
+{% endif %}
 
 ## Data
 
@@ -119,6 +146,16 @@ probability {{ "%.1e"|format(parity.max_probability_delta) }}.
 {% for sentence in training.sentences %}
 - {{ sentence }}
 {% endfor %}
+{% if training.candidates %}
+
+### What was tried
+
+| Strategy | Seed | Outcome | Why |
+|---|---:|---|---|
+{% for row in training.candidates %}
+| {{ row.strategy }} | {{ row.repeat + 1 }} | {{ row.outcome }} | {{ row.why|cell }} |
+{% endfor %}
+{% endif %}
 
 ## Limits
 
@@ -128,7 +165,7 @@ probability {{ "%.1e"|format(parity.max_probability_delta) }}.
 - Fewer than {{ few_images }} test images of: {{ few|join(", ") }}. Their figures are uncertain.
 {% endif %}
 {% for note in metrics.notes if metrics.accuracy is not none %}
-- {{ note[0]|upper }}{{ note[1:] }}.
+- {{ note|capfirst }}.
 {% endfor %}
 - Time per image depends on the machine and is in the run's report, not here.
 """
@@ -141,7 +178,8 @@ def render(name: str, model: dict[str, Any], classes: list[str], reports: dict[s
         name: the registered model's name.
         model: metadata of the ONNX file.
         classes: in the order of the outputs.
-        reports: ``verdict``, ``metrics``, ``parity``, ``validation`` and ``training``, as JSON values.
+        reports: ``verdict``, ``metrics``, ``parity``, ``validation``, ``training`` and ``robustness``, as JSON
+            values.
     """
     scores = reports["metrics"]["per_class"]
     text = (
@@ -157,7 +195,9 @@ def render(name: str, model: dict[str, Any], classes: list[str], reports: dict[s
             few_images=FEW_IMAGES,
             failed=[finding["gate"] for finding in reports["verdict"]["findings"] if not finding["passed"]],
             data=reports["validation"]["profile"],
-            **{key: reports[key] for key in ("verdict", "metrics", "parity", "training")},
+            shipped_int8=(reports["parity"].get("quantisation") or {}).get("shipped", False),
+            int8_tolerance=INT8_TOLERANCE,
+            **{key: reports[key] for key in ("verdict", "metrics", "parity", "training", "robustness")},
         )
     )
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -165,7 +205,8 @@ def render(name: str, model: dict[str, Any], classes: list[str], reports: dict[s
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"rate": _rate, "count": _count, "interval": _interval, "cell": _cell}
+    environment.filters |= {"rate": _rate, "count": _count, "interval": _interval, "cell": _cell, "words": _words}
+    environment.filters["capfirst"] = _capfirst
     return environment
 
 
@@ -180,6 +221,14 @@ def _count(number: int) -> str:
 def _interval(row: dict[str, Any], key: str) -> str:
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     return "" if low is None or high is None else f"{low:.3f}–{high:.3f}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _capfirst(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _cell(text: str) -> str:

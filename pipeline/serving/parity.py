@@ -3,6 +3,10 @@
 At batch 1 every image keeps its own size, so that the compiled resize is tried on the sizes that occur. Larger batches
 need images of one size: they are brought to the size of the first, and both sides see the same pixels. The network
 answers those once, in batches of its own; the file answers them at every batch size.
+
+Heads that compare (trees, nearest neighbours) jump: where a feature lies on a threshold up to the last bit of a float,
+network and file may fall to different sides. ``step`` is the largest change of a probability that one such comparison
+makes; a different class counts as a tie, not as a disagreement, where the network's two best are within three of them.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from PIL import Image
 
 from pipeline.core.batches import batched
 from pipeline.core.files import Document
+from pipeline.serving.int8_trial import Quantisation
 from pipeline.serving.predictor import batches_by_size
 
 if TYPE_CHECKING:
@@ -35,6 +40,9 @@ Answered = tuple[np.ndarray, np.ndarray]
 
 REFERENCE_BATCH = 32
 
+FLIPS = 3
+"""So many comparisons on one image may fall to the other side."""
+
 
 class BatchParity(Document):
     """One batch size."""
@@ -44,12 +52,14 @@ class BatchParity(Document):
     sizes: int
     """Distinct heights and widths among the images."""
     disagreements: int
-    """Images on which the two name different classes."""
+    """Images on which the two name different classes, ties left out."""
+    ties: int = 0
+    """Images on which they name different classes that the network holds for all but equal; 0 where ``step`` is 0."""
     max_probability_delta: float
 
 
 class ParityReport(Document):
-    """``reports/parity.json``."""
+    """``reports/parity.json``: the float32 file against the network."""
 
     images: int
     """Distinct images compared."""
@@ -57,9 +67,15 @@ class ParityReport(Document):
     """``test``, or ``train`` where there is no test image."""
     disagreements: int
     """Over all batch sizes; the same image counts once per batch size."""
+    ties: int = 0
+    """Likewise."""
     max_probability_delta: float
     """Largest absolute difference of any probability, over all batch sizes."""
+    step: float = 0.0
+    """Largest change of a probability that one flipped comparison can cause; 0 for continuous heads."""
     batches: list[BatchParity]
+    quantisation: Quantisation | None = None
+    """Where an int8 file was tried: what it cost, and whether it ships in the place of the float32 file."""
 
 
 def compare(
@@ -70,6 +86,7 @@ def compare(
     split: str,
     batch_sizes: Iterable[int] = BATCH_SIZES,
     batched_images: int = 128,
+    step: float = 0.0,
 ) -> ParityReport:
     """Hold the file's answers against the network's.
 
@@ -80,16 +97,19 @@ def compare(
         split: where the images come from.
         batch_sizes: to try; 1 is always tried, on all images.
         batched_images: this many of the images are used for each batch size above 1.
+        step: of the network's head; see :class:`ParityReport`.
     """
     even: list[np.ndarray] = []
-    batches = [_compare(_answered(reference, _keeping(images, even, batched_images), 1), predictor, 1)]
+    batches = [_compare(_answered(reference, _keeping(images, even, batched_images), 1), predictor, 1, step)]
     expected = list(_answered(reference, even, REFERENCE_BATCH))
-    batches += [_compare(expected, predictor, size) for size in batch_sizes if size > 1]
+    batches += [_compare(expected, predictor, size, step) for size in batch_sizes if size > 1]
     return ParityReport(
         images=batches[0].images,
         split=split,
         disagreements=sum(batch.disagreements for batch in batches),
+        ties=sum(batch.ties for batch in batches),
         max_probability_delta=max(batch.max_probability_delta for batch in batches),
+        step=step,
         batches=batches,
     )
 
@@ -100,23 +120,34 @@ def _answered(reference: Reference, images: Iterable[np.ndarray], batch_size: in
         yield from zip(batch, reference(batch), strict=True)
 
 
-def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int) -> BatchParity:
+def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int, step: float) -> BatchParity:
     """The file's answers, ``batch_size`` images at a time, against the network's."""
-    compared, sizes, disagreements, delta = 0, set(), 0, 0.0
+    compared, sizes, disagreements, ties, delta = 0, set(), 0, 0, 0.0
     for part in batched(expected, batch_size):
         truth = np.stack([answer for _, answer in part])
         answered = predictor.run(np.stack([image for image, _ in part])).probabilities
         compared += len(part)
         sizes |= {image.shape for image, _ in part}
-        disagreements += int((truth.argmax(1) != answered.argmax(1)).sum())
+        differ, tied = truth.argmax(1) != answered.argmax(1), _tied(truth, step)
+        disagreements += int((differ & ~tied).sum())
+        ties += int((differ & tied).sum())
         delta = max(delta, float(np.abs(truth - answered).max()))
     return BatchParity(
         batch_size=batch_size,
         images=compared,
         sizes=len(sizes),
         disagreements=disagreements,
+        ties=ties,
         max_probability_delta=delta,
     )
+
+
+def _tied(probabilities: np.ndarray, step: float) -> np.ndarray:
+    """Whether the two largest of each row of [images, classes] are within :data:`FLIPS` steps; never for step 0."""
+    if step == 0 or probabilities.shape[1] < 2:
+        return np.zeros(len(probabilities), dtype=bool)
+    second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
+    return first - second <= FLIPS * step
 
 
 def _keeping(images: Iterable[np.ndarray], even: list[np.ndarray], count: int) -> Iterator[np.ndarray]:

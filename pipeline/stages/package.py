@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.data.expectations import ValidationReport
     from pipeline.data.labels import LabelSpace
     from pipeline.data.manifest import Manifest
+    from pipeline.evaluation.explain_report import Robustness
     from pipeline.evaluation.report import Latency, Metrics
     from pipeline.gates._base import Verdict
     from pipeline.serving.onnx_file import OnnxFile
@@ -43,6 +44,7 @@ def run(
     parity: ParityReport,
     validation: ValidationReport,
     training: TrainingRecord,
+    robustness: Robustness,
     label_space: LabelSpace,
     target_manifest: Manifest,
 ) -> Result:
@@ -60,6 +62,7 @@ def run(
         "parity": parity,
         "validation": validation,
         "training": training,
+        "robustness": robustness,
     }
     facts = {name: report.model_dump(mode="json") for name, report in reports.items()}
     folder = context.empty_folder("bundle")

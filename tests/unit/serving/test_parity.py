@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from pipeline.serving.parity import compare
@@ -48,3 +50,36 @@ def test_large_batches_use_part_of_the_images(tiny_model, tiny_net, preprocessin
     report = compare(reference(tiny_net, preprocessing), Predictor(tiny_model), MIXED, split="train", batched_images=4)
     assert [10, 4, 4, 4] == [batch.images for batch in report.batches]
     assert (10, "train") == (report.images, report.split)
+
+
+def flipped(probabilities: list[list[float]]):
+    """A file that answers each image with the row of its number, whatever the network says."""
+
+    class Fixed:
+        def run(self, batch):
+            return SimpleNamespace(probabilities=np.array([probabilities[image[0, 0, 0]] for image in batch]))
+
+    return Fixed()
+
+
+NUMBERED = [np.full((4, 4, 3), number, dtype=np.uint8) for number in range(3)]
+
+
+def forest(batch):
+    """Ten trees: two images on which two classes get about as many votes, one that is clear."""
+    return np.array([[[0.5, 0.4, 0.1], [0.4, 0.4, 0.2], [0.9, 0.1, 0.0]][image[0, 0, 0]] for image in batch])
+
+
+def test_a_head_with_steps_may_fall_to_the_other_side_of_a_tie():
+    """Another class where the network's two best are all but equal is a tie; where they are not, a disagreement."""
+    answers = flipped([[0.4, 0.5, 0.1], [0.4, 0.4, 0.2], [0.1, 0.9, 0.0]])
+    report = compare(forest, answers, NUMBERED, split="test", batch_sizes=[], step=0.1)
+    assert (1, 1, 0.1) == (report.ties, report.disagreements, report.step)
+    assert (1, 1) == (report.batches[0].ties, report.batches[0].disagreements)
+
+
+def test_without_steps_there_are_no_ties():
+    """A continuous head has no excuse."""
+    answers = flipped([[0.4, 0.5, 0.1], [0.4, 0.4, 0.2], [0.9, 0.1, 0.0]])
+    report = compare(forest, answers, NUMBERED, split="test", batch_sizes=[])
+    assert (0, 1, 0.0) == (report.ties, report.disagreements, report.step)

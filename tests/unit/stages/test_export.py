@@ -70,3 +70,88 @@ def test_torch_keeps_its_threads(network, toy_domains):
         target_manifest=toy_domains.target,
     )
     assert before == torch.get_num_threads()
+
+
+def test_int8_ships_where_it_loses_little_and_parity_is_of_float32(network, toy_domains):
+    """The file that ships says it is int8; the proof beside it is of the float32 file."""
+    result = export.run(
+        export.Params(int8=True, int8_max_drop=1.0, parity_images=2),
+        toy_domains.context(),
+        network=network,
+        label_space=toy_domains.labels,
+        target_manifest=toy_domains.target,
+        source_manifest=toy_domains.source,
+    )
+    parity = result.outputs["parity"]
+    assert "int8" == result.outputs["model"].metadata["precision"]
+    assert parity.max_probability_delta < 1e-4
+    assert parity.quantisation.shipped
+    assert parity.quantisation.sentence in result.line
+    assert CLASSES == Predictor(result.outputs["model"]).classes
+
+
+def test_int8_that_loses_too_much_is_refused_in_a_sentence(network, toy_domains, monkeypatch):
+    """float32 ships, and the line says so."""
+    from pipeline.serving import int8_trial
+
+    monkeypatch.setattr(int8_trial, "_figures", lambda *answers: FIGURES)
+    result = export.run(
+        export.Params(int8=True, parity_images=2),
+        toy_domains.context(),
+        network=network,
+        label_space=toy_domains.labels,
+        target_manifest=toy_domains.target,
+    )
+    assert "precision" not in result.outputs["model"].metadata
+    assert not result.outputs["parity"].quantisation.shipped
+    assert (
+        " · int8 refused: accuracy 0.834 against 0.856 in float32, drop +0.022 (+0.005 to +0.040) on 800 labelled"
+        " validation images, limit 0.01; float32 ships" in result.line
+    )
+
+
+FIGURES = {
+    "images": 800,
+    "measured_on": "labelled validation images",
+    "accuracy": 0.856,
+    "accuracy_int8": 0.834,
+    "drop": 0.022,
+    "drop_low": 0.005,
+    "drop_high": 0.04,
+    "agreement": 0.9,
+}
+
+
+def test_without_int8_nothing_is_tried(network, toy_domains):
+    """The default: float32, no trial in the report."""
+    result = export.run(
+        export.Params(parity_images=1),
+        toy_domains.context(),
+        network=network,
+        label_space=toy_domains.labels,
+        target_manifest=toy_domains.target,
+    )
+    assert result.outputs["parity"].quantisation is None
+
+
+def test_the_heads_step_reaches_the_report(network, toy_domains):
+    """A head of twenty trees moves a probability by at most a twentieth per comparison."""
+
+    class Stepped(nn.Module):
+        def __init__(self, body: nn.Module) -> None:
+            super().__init__()
+            self.body, self.head = body, nn.Identity()
+            self.head.step = 0.05
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(images))
+
+    module = Stepped(network.build()).eval()
+    result = export.run(
+        export.Params(parity_images=1),
+        toy_domains.context(),
+        network=SimpleNamespace(**{**vars(network), "build": lambda: module}),
+        label_space=toy_domains.labels,
+        target_manifest=toy_domains.target,
+    )
+    assert 0.05 == result.outputs["parity"].step

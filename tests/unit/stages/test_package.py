@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,12 +11,15 @@ from pipeline.core import digests
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.profile import DataProfile
 from pipeline.data.validation import ValidationReport
+from pipeline.evaluation.explain_report import Robustness
 from pipeline.evaluation.report import ClassScore, Latency, Metrics, SliceScore
 from pipeline.gates._base import Finding, Verdict
 from pipeline.serving import bundle
 from pipeline.serving.export import to_onnx
 from pipeline.serving.golden import Golden
+from pipeline.serving.int8_trial import Quantisation
 from pipeline.serving.parity import BatchParity, ParityReport
+from pipeline.serving.quantisation import quantise
 from pipeline.stages import package
 from pipeline.training.record import TrainingRecord
 
@@ -30,6 +34,16 @@ TRAINING = TrainingRecord(
     images={},
     selection="validation split",
     sentences=["The penalty lies inside the path."],
+)
+
+ROBUSTNESS = Robustness(
+    images=6,
+    clean_accuracy=0.833,
+    pgd_2_accuracy=0.667,
+    pgd_8_accuracy=0.167,
+    corruption_accuracy=0.512,
+    worst_corruption_accuracy=0.333,
+    worst_corruption=["motion_blur"],
 )
 
 
@@ -78,6 +92,7 @@ def run(toy_domains, model):
                 success=True, checks=[], quarantined=[], leaks=[], leak_count=0, profile=profile, changes=[]
             ),
             "training": TRAINING,
+            "robustness": ROBUSTNESS,
             "label_space": toy_domains.labels,
             "target_manifest": toy_domains.target,
         }
@@ -154,3 +169,56 @@ def test_the_card_teaches_how_to_use_the_model(run, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(folder)
     exec(snippet.replace("photo.jpg", "golden/image_000.png"), {})
     assert capsys.readouterr().out.strip() in CLASSES
+
+
+def test_an_int8_model_has_a_bundle_whose_card_says_so(run, model):
+    """Golden pairs and the Triton copy are of the int8 file; the card gives the measured drop."""
+    random = np.random.default_rng(0)
+    int8 = quantise(model, [random.integers(0, 256, (20, 24, 3), dtype=np.uint8) for _ in range(4)])
+    trial = Quantisation(
+        shipped=True,
+        sentence="int8 ships: accuracy 0.750 against 0.755 in float32, drop +0.005 (-0.010 to +0.020) on 200 images",
+        calibration_images=128,
+        calibration_domain="target",
+        images=200,
+        max_drop=0.01,
+        size_mb=0.4,
+        size_int8_mb=0.1,
+    )
+    folder = run(model=int8, parity=PARITY.model_copy(update={"quantisation": trial})).outputs["bundle"].path
+    assert bundle.verify(folder).max_probability_delta < 1e-6
+    assert "int8" == bundle.read(folder).model["precision"]
+    assert int8.digest == digests.of_path(folder / "triton/bars/1/model.onnx")
+    card = " ".join((folder / "MODEL_CARD.md").read_text(encoding="utf-8").split())
+    assert "Int8 ships: accuracy 0.750 against 0.755 in float32, drop +0.005" in card
+    assert "The float32 file it was quantised from answers as the trained network does" in card
+
+
+def test_a_refused_int8_file_is_not_in_the_card(run):
+    """What ships is float32, and the card is about what ships."""
+    trial = Quantisation(
+        shipped=False,
+        sentence="int8 refused",
+        calibration_images=1,
+        calibration_domain="target",
+        images=0,
+        max_drop=0.01,
+        size_mb=0.4,
+    )
+    folder = run(parity=PARITY.model_copy(update={"quantisation": trial})).outputs["bundle"].path
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "## Precision" not in card
+    assert "The file answers as the trained network does: 0 disagreements" in " ".join(card.split())
+
+
+def test_the_card_tells_how_robust_the_answers_are(run):
+    """In two sentences; where attacks do not apply, that is no proof of strength."""
+    card = " ".join((run().outputs["bundle"].path / "MODEL_CARD.md").read_text(encoding="utf-8").split())
+    assert "On 6 of the test images (0.833 unchanged): 0.512 on average under nine common corruptions" in card
+    assert "0.333 under the worst of them (motion blur)" in card
+    assert "(L∞, FGSM and PGD) 0.667 at 2/255 and 0.167 at 8/255." in card
+    unattacked = ROBUSTNESS.model_copy(update={"pgd_2_accuracy": None, "pgd_8_accuracy": None})
+    card = " ".join((run(robustness=unattacked).outputs["bundle"].path / "MODEL_CARD.md").read_text().split())
+    assert "that is no proof of strength" in card
+    untried = Robustness(images=0)
+    assert "### Robustness" not in (run(robustness=untried).outputs["bundle"].path / "MODEL_CARD.md").read_text()
