@@ -125,6 +125,19 @@ def interval_bar(value: float, low: float | None, high: float | None, limits: tu
     return _svg(160, 16, f"{value:.3f}{between}", _join(parts), "inline")
 
 
+def severity_line(values: Sequence[float]) -> Markup:
+    """Shares in [0, 1] over severities, as tall as a line of text; the rules are 0 and 1."""
+    frame = Frame(4, 3, 84, 20, (0, max(1, len(values) - 1)), (0, 1))
+    points = [(frame.x(place), frame.y(value)) for place, value in enumerate(values)]
+    parts = [
+        _line(frame.left, frame.top, frame.right, frame.top, "grid"),
+        _line(frame.left, frame.bottom, frame.right, frame.bottom, "grid"),
+        _path(points, "series first"),
+        *(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.6" class="dot first"/>').format(x, y) for x, y in points),
+    ]
+    return _svg(92, 26, ", ".join(f"{value:.0%}" for value in values), _join(parts), "inline")
+
+
 # -- confusion matrix --------------------------------------------------------------------------------------------------
 
 MATRIX_PX = 720
@@ -330,3 +343,86 @@ def _grid(frame: Frame, xs: Sequence[float], ys: Sequence[float], *, is_share: b
         yield _text(frame.left - 8, frame.y(value) + 4, f"{value:.0%}" if is_share else f"{value:g}", "tick", "end")
     for value in xs:
         yield _text(frame.x(value), frame.bottom + 17, f"{value:g}", "tick")
+
+
+# -- domains -----------------------------------------------------------------------------------------------------------
+
+
+class Point(NamedTuple):
+    """A dot of :func:`scatter`; ``says`` is its tooltip."""
+
+    x: float
+    y: float
+    style: str
+    says: str
+
+
+def scatter(
+    points: Sequence[Point], legend: Sequence[tuple[str, str]], names: Sequence[tuple[float, float, str]] = ()
+) -> Markup:
+    """Dots on a plane whose axes mean nothing, in the order given. ``legend`` is (name, style), ``names`` are written
+    over the dots: (x, y, text)."""
+    frame = Frame(10, 34, 540, 400, _limits([point.x for point in points]), _limits([point.y for point in points]))
+    parts = [
+        Markup('<rect x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" class="panel"/>').format(
+            0, frame.top - 10, 560, frame.height + 20
+        ),
+        *_dot_legend(legend),
+        *(
+            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="point {}"><title>{}</title></circle>').format(
+                frame.x(point.x), frame.y(point.y), point.style, point.says
+            )
+            for point in points
+        ),
+        *(_text(frame.x(x), frame.y(y) + 4, shortened(name, 16), "place") for x, y, name in names),
+    ]
+    domains = " and ".join(name for name, _ in legend)
+    return _svg(560, frame.bottom + 12, f"Map of the features of {domains}", _join(parts), shrink=0.6)
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    return min(values, default=0.0), max(values, default=1.0)
+
+
+def _dot_legend(legend: Sequence[tuple[str, str]]) -> Iterable[Markup]:
+    x = 6.0
+    for name, style in legend:
+        yield Markup('<circle cx="{:.1f}" cy="8" r="4.5" class="point {}"/>').format(x, style)
+        yield _text(x + 10, 12, name, "tick", "start")
+        x += CHARACTER_PX * len(name) + 40
+
+
+class Shares(NamedTuple):
+    """One row of :func:`paired_shares`: two shares in [0, 1], the second with its interval."""
+
+    name: str
+    first: float
+    second: float
+    low: float
+    high: float
+
+
+def paired_shares(rows: Sequence[Shares], names: tuple[str, str]) -> Markup:
+    """Two bars per row, one above the other; the lower one carries its interval."""
+    left = CHARACTER_PX * max(len(shortened(row.name, 18)) for row in rows) + 14
+    highest = max(max(row.first, row.second, row.high) for row in rows)
+    frame = Frame(left, 28, 300, 27.0 * len(rows), (0, highest), (0, 1))
+    parts = [*_dot_legend([(names[0], "first"), (names[1], "second")])]
+    for value in ticks(0, highest, about=4):
+        parts.append(_line(frame.x(value), frame.top, frame.x(value), frame.bottom, "grid"))
+        parts.append(_text(frame.x(value), frame.bottom + 15, f"{value:.0%}", "tick"))
+    for number, row in enumerate(rows):
+        parts += _share_bars(frame, row, frame.top + 27 * number + 5, names)
+    return _svg(frame.right + 40, frame.bottom + 22, "Shares of the classes in both domains", _join(parts))
+
+
+def _share_bars(frame: Frame, row: Shares, top: float, names: tuple[str, str]) -> Iterable[Markup]:
+    yield _text(frame.left - 8, top + 12, shortened(row.name, 18), "tick", "end")
+    bars = ((top, row.first, "first", names[0]), (top + 9, row.second, "second", names[1]))
+    for y, share, style, domain in bars:
+        yield Markup(
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="7" class="share {}"><title>{}</title></rect>'
+        ).format(
+            frame.left, y, max(0.5, frame.x(share) - frame.left), style, f"{row.name}: {share:.1%} of the {domain}"
+        )
+    yield _line(frame.x(row.low), top + 12.5, frame.x(row.high), top + 12.5, "whisker")

@@ -15,7 +15,7 @@ from pipeline.catalog import CATALOG
 from pipeline.core import digests, plugins
 from pipeline.gates._base import PACKAGE
 from pipeline.graph.table import STAGES
-from pipeline.reporting import data, learning, provenance, scores
+from pipeline.reporting import backbones, data, domains, inside, learning, provenance, scores
 from pipeline.reporting.reading import Json, estimate, finite, history_of, json_of, text_of, words
 from pipeline.reporting.view import Comparison, CostRow, Costs, GateRow, Gates, Headline, Outcome, Page
 from pipeline.tracking.redaction import HIDDEN, redact
@@ -26,22 +26,27 @@ if TYPE_CHECKING:
 
 def gather(workspace: Path, settings: Settings, outcome: str | None = None) -> Page:
     """Everything the page shows about the last run; ``outcome`` as in :func:`pipeline.reporting.report.write`."""
-    reports = ("metrics", "latency", "training", "verdict", "validation", "champion")
-    metrics, latency, training, verdict, validation, champion = (
+    reports = ("metrics", "latency", "training", "verdict", "validation", "champion", "ranking")
+    metrics, latency, training, verdict, validation, champion, ranking = (
         json_of(workspace / CATALOG[name].path) for name in reports
     )
     costs = _costs(workspace)
     return Page(
-        headline=_headline(workspace, settings, outcome, verdict, metrics, costs),
+        headline=_headline(workspace, settings, outcome, verdict, metrics, costs, backbones.chosen(ranking)),
         gates=_gates(verdict),
-        numbers=scores.numbers(metrics, latency),
+        numbers=scores.numbers(metrics, latency, json_of(workspace / CATALOG["parity"].path)),
         confusion=scores.confusion(metrics),
         classes=scores.classes(metrics),
         slices=scores.slices(metrics),
+        gaps=scores.gaps(metrics),
         reliability=scores.reliability(metrics),
-        training=learning.training(training),
+        backbones=backbones.backbones(ranking),
+        training=learning.training(training, json_of(workspace / CATALOG["trials"].path)),
         mistakes=scores.mistakes(workspace),
+        looked_at=inside.looked_at(workspace / CATALOG["explanations"].path),
+        robustness=inside.robustness(json_of(workspace / CATALOG["robustness"].path)),
         changes=data.changes(validation, champion),
+        domains=domains.domains(*(json_of(workspace / CATALOG[name].path) for name in ("domains", "drift"))),
         validation=data.validation(workspace, validation),
         costs=costs,
         provenance=provenance.facts(workspace, settings),
@@ -64,6 +69,7 @@ def _headline(
     verdict: Json | None,
     metrics: Json | None,
     costs: Costs | None,
+    ranked_best: str | None,
 ) -> Headline:
     history = history_of(workspace, settings.model)
     decision = _decision(workspace, history)
@@ -77,7 +83,7 @@ def _headline(
         classes=len(metrics["classes"]) if metrics else None,
         test_images=metrics["images"] if metrics else None,
         strategy=settings.train.strategy.name,
-        backbone=settings.backbone.name,
+        backbone=ranked_best or settings.backbone.name,
         accuracy=estimate(metrics, "accuracy"),
         comparison=comparison,
         finished=_finished(costs),
@@ -155,7 +161,8 @@ def _gates(verdict: Json | None) -> Gates | None:
                 why=finding["why"] if says_more else None,
             )
         )
-    return Gates(rows, [words(gate) for gate in verdict.get("off", [])])
+    off, not_asked = ([words(gate) for gate in verdict.get(key, [])] for key in ("off", "not_asked"))
+    return Gates(rows, off, not_asked)
 
 
 def _demands(gate: str) -> str:

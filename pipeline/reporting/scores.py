@@ -61,7 +61,7 @@ _SCORES: tuple[tuple[str, str, Style, bool], ...] = (
 )
 
 
-def numbers(metrics: Json | None, latency: Json | None) -> Numbers | None:
+def numbers(metrics: Json | None, latency: Json | None, parity: Json | None = None) -> Numbers | None:
     if metrics is None:
         return None
     rows = [_row(metrics, *score) for score in _SCORES]
@@ -78,6 +78,7 @@ def numbers(metrics: Json | None, latency: Json | None) -> Numbers | None:
         baseline=baseline["name"] if baseline else None,
         notes=[
             *(_compared(entry) for entry in (champion, baseline) if entry),
+            *_precision(parity),
             *map(_sentence, metrics.get("notes", [])),
         ],
     )
@@ -103,6 +104,15 @@ def _compared(entry: Json) -> str:
         f"Against {whom} on the same {entry['images']:,} images: {gain} points ({low} to {high}); "
         f"{entry['fixed']:,} fixed, {entry['broken']:,} broken.{problem}"
     )
+
+
+def _precision(parity: Json | None) -> list[str]:
+    """Whether int8 ships and what it costs, where it was asked for."""
+    quantisation = (parity or {}).get("quantisation")
+    if not quantisation:
+        return []
+    advice = f" {quantisation['remedy']}" if quantisation.get("remedy") else ""
+    return [_sentence(quantisation["sentence"]) + advice]
 
 
 def _sentence(text: str) -> str:
@@ -156,6 +166,19 @@ def slices(metrics: Json | None) -> list[SliceRow] | None:
         bar = charts.interval_bar(*accuracy)
         rows.append(SliceRow(score["column"], score["value"], score["images"], accuracy, champion, bar))
     return rows
+
+
+def gaps(metrics: Json | None) -> list[str]:
+    """How far apart the slices of each column are, and whether that is more than chance."""
+    return [_gap(entry) for entry in (metrics or {}).get("gaps", [])]
+
+
+def _gap(entry: Json) -> str:
+    gap, low, high = (f"{100 * entry[key]:+.1f}".replace("-", "−") for key in ("gap", "gap_low", "gap_high"))
+    means = "more than chance explains" if entry["gap_low"] > 0 else "no more than chance explains"
+    between = f"between “{entry['best']}” and “{entry['worst']}”"
+    chosen = f", the surest of all pairs of its {entry['slices']} values" if entry["slices"] > 2 else ""
+    return f"{entry['column']}: {gap} points ({low} to {high}) {between}{chosen}: {means}."
 
 
 def reliability(metrics: Json | None) -> Reliability | None:

@@ -69,10 +69,11 @@ class GateRow(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """All findings, and the gates that params turned off."""
+    """All findings, the gates that params turned off, and the optional ones that they did not ask for."""
 
     rows: list[GateRow]
     off: list[str]
+    not_asked: list[str]
 
 
 class NumberRow(NamedTuple):
@@ -136,6 +137,37 @@ class Reliability(NamedTuple):
     sentence: str
 
 
+class BackboneRow(NamedTuple):
+    """One candidate backbone."""
+
+    is_chosen: bool
+    name: str
+    weights: str
+    image_size_px: int
+    feature_dim: int
+    accuracy: Estimate
+    """That a linear probe on its features is predicted to reach."""
+    bar: Markup
+    behind: Estimate | None
+    """The most accurate's less its own; None for the most accurate."""
+    logme: float
+    h_score: float
+    features_s: float | None
+    """None where the cache had them."""
+    size_mb: float
+    giga_multiply_adds: float
+    """For one image, in billions."""
+
+
+class Backbones(NamedTuple):
+    """The candidates in order; without rows where one backbone was named and there was nothing to choose."""
+
+    what: str
+    sentences: list[str]
+    """Why the chosen one, what the second votes say, what to beware of."""
+    rows: list[BackboneRow]
+
+
 class GroupRow(NamedTuple):
     """One parameter group in one phase; ``learning_rate`` None is frozen."""
 
@@ -146,6 +178,23 @@ class GroupRow(NamedTuple):
     batch_norm: str
 
 
+class CandidateRow(NamedTuple):
+    """One strategy that was tried, under one seed; None where something was not measured."""
+
+    strategy: str
+    seed: int
+    """Counted from 1."""
+    outcome: str
+    accuracy: float | None
+    """On held-out target labels."""
+    judged: int
+    mixval: float | None
+    balance: float | None
+    seconds: float | None
+    network_mb: float | None
+    why: str
+
+
 class Training(NamedTuple):
     """How the network came about."""
 
@@ -153,6 +202,8 @@ class Training(NamedTuple):
     charts: list[Markup]
     sentences: list[str]
     groups: list[GroupRow]
+    candidates: list[CandidateRow]
+    """Empty unless the strategy was chosen among several."""
 
 
 class Mistake(NamedTuple):
@@ -175,6 +226,82 @@ class Mistakes(NamedTuple):
     images: int
 
 
+class Picture(NamedTuple):
+    """A picture of an example: the image, or the image under a map."""
+
+    name: str
+    uri: str | None
+    """A data URI, or None where the file is gone."""
+    score: str
+    """Deletion and insertion of its map; below the image itself those of a random map."""
+
+
+class MethodRow(NamedTuple):
+    """How the answer follows a method's maps, or a random one."""
+
+    method: str
+    deletion: float
+    insertion: float
+
+
+class Look(NamedTuple):
+    """One image with what the network looks at."""
+
+    name: str
+    label: str | None
+    predicted: str
+    confidence: float
+    pictures: list[Picture]
+
+
+class LookedAt(NamedTuple):
+    """Examples of both domains beside each other."""
+
+    domains: list[str]
+    """Columns."""
+    rows: list[tuple[str, list[Look | None]]]
+    """A class and its example in each domain."""
+    methods: list[MethodRow]
+    """Means over the examples."""
+    layer: str | None
+    grid: str
+    notes: list[str]
+
+
+class AttackRow(NamedTuple):
+    """Accuracy under one attack within one ball."""
+
+    attack: str
+    strength: str
+    accuracy: Estimate
+    bar: Markup
+
+
+class CorruptionRow(NamedTuple):
+    """Accuracy under one corruption."""
+
+    corruption: str
+    accuracies: list[float]
+    """By severity."""
+    mean: float
+    line: Markup
+
+
+class Robustness(NamedTuple):
+    """How the answers stand against attacks and corruptions."""
+
+    images: int
+    clean: Estimate | None
+    attacks: list[AttackRow]
+    """Empty where attacks do not apply."""
+    corruptions: list[CorruptionRow]
+    corrupted: Estimate | None
+    """Mean over all corruptions and severities."""
+    ratio: float | None
+    """Of that to the accuracy on unchanged images."""
+    notes: list[str]
+
+
 class Change(NamedTuple):
     """One count that differs between the champion's data and these."""
 
@@ -189,6 +316,37 @@ class Changes(NamedTuple):
 
     sentence: str
     rows: list[Change]
+
+
+class DistanceRow(NamedTuple):
+    """One distance between two domains, printed, beside the same between halves of one domain."""
+
+    name: str
+    value: str
+    interval: str
+    null: str
+    null_interval: str
+    is_within_null: bool
+
+
+class DomainPair(NamedTuple):
+    """Two domains, compared; ``rows`` is empty where they could not be."""
+
+    title: str
+    nearness: str | None
+    rows: list[DistanceRow]
+    sentences: list[str]
+    note: str | None
+    """On how many images, and how much of the features."""
+
+
+class Domains(NamedTuple):
+    """How far the target is from the source, and from the last run's."""
+
+    pairs: list[DomainPair]
+    map: Markup | None
+    priors: Markup | None
+    prior_sentence: str | None
 
 
 class Check(NamedTuple):
@@ -245,10 +403,16 @@ class Page(NamedTuple):
     confusion: Confusion | None
     classes: list[ClassRow] | None
     slices: list[SliceRow] | None
+    gaps: list[str]
+    """How far apart the slices of a column are, in sentences."""
     reliability: Reliability | None
+    backbones: Backbones | None
     training: Training | None
     mistakes: Mistakes | None
+    looked_at: LookedAt | None
+    robustness: Robustness | None
     changes: Changes | None
+    domains: Domains | None
     validation: Validation | None
     costs: Costs | None
     provenance: list[tuple[str, str]]

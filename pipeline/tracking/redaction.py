@@ -7,7 +7,7 @@ from typing import Any
 
 HIDDEN = "***"
 
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s\"'?#]+@")
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s\"'?#]+@")
 _QUERY = re.compile(r"(?P<address>[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'?#]+)\?[^\s\"'#]+")
 _SECRET_KEY = re.compile(r"webhook|password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 

@@ -29,7 +29,18 @@ COSTS = ".graftline/costs"
 OPEN = ".graftline/open_runs.json"
 """Ids of the runs that this workspace has opened and not closed: more than the present one's after a kill only."""
 
-REPORTS = ("metrics", "latency", "parity", "validation", "training", "verdict", "predictions", "plots")
+REPORTS = (
+    "metrics",
+    "latency",
+    "parity",
+    "validation",
+    "training",
+    "robustness",
+    "explanations",
+    "verdict",
+    "predictions",
+    "plots",
+)
 CURVE_AXES = ("phase", "epoch", "step")
 
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-. :/]")
@@ -91,9 +102,25 @@ def record(session: Session, run_id: str, params: Mapping[str, Any]) -> None:
     workspace = session.workspace
     _log_params(session, run_id, redacted(dict(params)))
     _log_metrics(session, run_id, {**_reported_numbers(workspace), **_costs(workspace)})
-    log_curves(session, run_id, _read(workspace, "training").get("history", []))
+    training = _read(workspace, "training")
+    log_curves(session, run_id, training.get("history", []))
+    _log_candidates(session, run_id, training.get("candidates", []))
     _log_files(session, run_id, redacted(dict(params)))
     tag(session, run_id, {**_data_digests(workspace), **_verdict(workspace)})
+
+
+def _log_candidates(session: Session, run_id: str, candidates: Sequence[Mapping[str, Any]]) -> None:
+    """What ``auto`` tried, as a table that MLflow shows: one row per strategy and seed, guards in one cell."""
+    if not candidates:
+        return
+    rows = [{**row, "guards": json.dumps(row.get("guards", {}))} for row in candidates]
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "candidates.json"
+        split = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+        table.write_text(json.dumps(split), encoding="utf-8")
+        session.client.log_artifact(run_id, str(table), "tables")
+    shown = [{"path": "tables/candidates.json", "type": "table"}]
+    session.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(shown))  # as log_table does, which appends
 
 
 @asking_mlflow("close the run")
@@ -221,9 +248,13 @@ def _log_files(session: Session, run_id: str, params: Mapping[str, Any]) -> None
 
 
 def _reported_numbers(workspace: Path) -> dict[str, float]:
-    """Every number in metrics.json (as ``accuracy``) and in latency.json (as ``latency/p50_ms``)."""
-    latency = {f"latency/{name}": value for name, value in _numbers(_read(workspace, "latency"))}
-    return {**dict(_numbers(_read(workspace, "metrics"))), **latency}
+    """Every number in metrics.json (as ``accuracy``), and those of two more reports (as ``latency/p50_ms``)."""
+    others = {
+        f"{report}/{name}": value
+        for report in ("latency", "robustness")
+        for name, value in _numbers(_read(workspace, report))
+    }
+    return {**dict(_numbers(_read(workspace, "metrics"))), **others}
 
 
 def _costs(workspace: Path) -> dict[str, float]:

@@ -247,3 +247,15 @@ def test_secrets_in_params_are_not_on_the_page(tmp_path, pristine):
     assert "T0KEN" not in page
     assert "PASSW0RD" not in page
     assert "mlflow.example" in page
+
+
+@pytest.mark.parametrize(("shipped", "remedy"), [(True, None), (False, "Try more calibration images.")])
+def test_the_page_says_what_became_of_int8(workspace, shipped, remedy):
+    """The measured drop stands below the numbers, with advice where the file was refused."""
+    sentence = "int8 ships: drop +0.002 on 800 images" if shipped else "int8 refused: drop +0.022 on 800 images"
+    trial = {"shipped": shipped, "sentence": sentence, "remedy": remedy}
+    (workspace.root / "reports/parity.json").write_text(json.dumps({"quantisation": trial}), encoding="utf-8")
+    text = words(written(workspace))
+
+    assert f"I{sentence[1:]}." in text
+    assert ("Try more calibration images." in text) is not shipped

@@ -32,6 +32,7 @@ def reports(workspace: Path) -> Path:
     """A workspace as the stages leave it."""
     write(workspace / "reports/metrics.json", {"accuracy": 0.91, "classes": {"a+b": {"recall": 1}}, "good": True})
     write(workspace / "reports/latency.json", {"p50_ms": 1.5})
+    write(workspace / "reports/robustness.json", {"pgd_8_accuracy": 0.2, "attacks": [], "pgd_2_accuracy": None})
     write(workspace / "reports/training.json", {"history": HISTORY})
     write(
         workspace / "reports/verdict.json",
@@ -55,6 +56,7 @@ def test_a_run_keeps_what_the_stages_left(session: Session, run_id: str, reports
     assert 0.91 == data.metrics["accuracy"]
     assert 1.0 == data.metrics["classes.a_b.recall"]
     assert 1.5 == data.metrics["latency/p50_ms"]
+    assert 0.2 == data.metrics["robustness/pgd_8_accuracy"]
     assert 12.5 == data.metrics["cost/train/seconds"]
     assert "good" not in data.metrics
     assert ("failed", "accuracy_floor") == (data.tags["verdict"], data.tags["gates_failed"])
@@ -67,7 +69,7 @@ def test_a_run_keeps_the_reports_themselves(session: Session, run_id: str, repor
     top = {entry.path for entry in session.client.list_artifacts(run_id)}
     below = {entry.path for entry in session.client.list_artifacts(run_id, "reports")}
     assert {"dvc.lock", "params.json", "reports"} == top
-    names = ("latency.json", "metrics.json", "plots", "training.json", "verdict.json")
+    names = ("latency.json", "metrics.json", "plots", "robustness.json", "training.json", "verdict.json")
     assert {f"reports/{name}" for name in names} == below
 
 

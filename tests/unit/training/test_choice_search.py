@@ -1,0 +1,192 @@
+"""auto: what it tries, what it refuses, what it keeps, and that labels of the test split have no say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pipeline.core.context import Context
+from pipeline.data.manifest import Manifest
+from pipeline.training.choice import search, trying
+from pipeline.training.choice.budget import Budget
+from pipeline.training.choice.situation import Situation
+from pipeline.training.strategies.auto import Params
+from pipeline.training.task import Task, make_task
+
+CHEAP = ["class_mean", "standardise"]
+
+
+def remade(task: Task, *, source: Any = None, target: Any = None) -> Task:
+    """The task after a change to a copy of the source's or the target's table."""
+    frames = {"source": task.source_all.frame.copy(), "target": task.target.frame.copy()}
+    for name, change in (("source", source), ("target", target)):
+        if change is not None:
+            change(frames[name])
+    return make_task(
+        task.backbone,
+        task.label_space,
+        Manifest(frames["source"]),
+        Manifest(frames["target"]),
+        task.source_features,
+        task.target_features,
+        task.options,
+        task.context,
+    )
+
+
+def no_labels(frame: Any) -> None:
+    frame["label"] = None
+
+
+def few_labels(frame: Any) -> None:
+    """Four labelled images of each class in train, none in val."""
+    place = frame.groupby("label").cumcount()
+    frame["label"] = frame["label"].where((place < 5) & (frame["split"] == "train"), None)
+
+
+def turned(frame: Any) -> None:
+    frame["label"] = frame["label"].map({"class0": "class1", "class1": "class2", "class2": "class0"})
+
+
+def choose(task: Task, context: Context | None = None, **params: Any) -> Any:
+    params = {"candidates": CHEAP, **params}
+    return search.choose(task, Params(**params), context or task.context).record
+
+
+def test_without_labels_guards_and_blends_decide(a_task: Task) -> None:
+    """Every candidate has its scores, its guards and a sentence; the probe of the source is the baseline."""
+    record = choose(remade(a_task, target=no_labels))
+    assert [row.strategy for row in record.candidates] == ["probe", *CHEAP]
+    assert all(row.mixval is not None and row.why.endswith(".") for row in record.candidates)
+    assert record.selection == "guards and blended target images, no label"
+    assert record.labels_from == "source"
+    assert {row.outcome for row in record.candidates} <= {"kept", "chosen", "beaten", "refused"}
+    assert sum(row.outcome in ("kept", "chosen") for row in record.candidates) == 1
+
+
+def test_with_labels_they_decide_by_cross_validation(a_task: Task) -> None:
+    """16 labels per class: three folds, each labelled image answered once by networks that had not seen it."""
+    record = choose(a_task, candidates=["class_mean", "ridge", "lda"])
+    whole = [row for row in record.candidates if row.judged == 48]
+    assert record.selection == "3-fold cross-validation"
+    assert "probe" in [row.strategy for row in whole]
+    assert any(sentence.startswith("Its probabilities were calibrated") for sentence in record.sentences)
+    dropped = [row for row in record.candidates if row.judged < 48]
+    assert all("when the weaker half was dropped" in row.why for row in dropped)
+
+
+def test_few_labels_can_refuse(a_task: Task) -> None:
+    """With four per class half of them are held out, and the accuracy on these stands in the record."""
+    record = choose(remade(a_task, target=few_labels))
+    assert all(row.judged == 6 for row in record.candidates)
+    assert "6 held-out labels" in record.selection
+
+
+def test_a_source_that_misleads_is_left_out_and_named(a_task: Task) -> None:
+    """Source classes that carry the target's names and mean others: nothing that uses them is tried."""
+    task = remade(a_task, source=turned, target=few_labels)
+    record = choose(task, candidates=None, budget_minutes=1e-6)
+    assert "A probe of the source names" in " ".join(record.sentences)
+    assert "no more than by chance, so the source was left out." in " ".join(record.sentences)
+    assert not {"standardise", "linear_ot", "mcc", "multitask"} & {row.strategy for row in record.candidates}
+    assert record.chose == "class_mean"
+
+
+def test_a_spent_budget_leaves_the_baseline(a_task: Task) -> None:
+    """The baseline always runs; what was not begun is named with the reason."""
+    record = choose(remade(a_task, target=no_labels), budget_minutes=1e-6)
+    assert [row.outcome for row in record.candidates] == ["kept", "not tried", "not tried"]
+    assert "The budget was spent before class_mean, standardise could be tried." in record.sentences
+
+
+def test_what_cannot_be_fitted_is_refused_with_its_reason(a_task: Task) -> None:
+    """A strategy whose data are missing costs its row and nothing else."""
+    record = choose(remade(a_task, target=no_labels), candidates=["tradaboost"])
+    assert record.candidates[1].outcome == "refused"
+    assert record.candidates[1].why == "It needs labelled target images."
+
+
+def test_test_labels_choose_nothing(a_task: Task, lasting_domains: Any) -> None:
+    """Shuffled labels of the test split, with target labels and without: the same network and the same record."""
+    frame = lasting_domains.target.frame.copy()
+    test = frame["split"] == "test"
+    frame.loc[test, "label"] = np.random.default_rng(0).permutation(frame.loc[test, "label"].to_numpy())
+    for change in (None, no_labels):
+        answers = []
+        for table in (lasting_domains.target.frame, frame):
+            whole = table.copy()
+            if change is not None:
+                whole.loc[whole["split"] != "test", "label"] = None
+            task = make_task(
+                a_task.backbone,
+                a_task.label_space,
+                lasting_domains.source,
+                Manifest(whole),
+                a_task.source_features,
+                a_task.target_features,
+                a_task.options,
+                a_task.context,
+            )
+            answers.append(search.choose(task, Params(candidates=CHEAP), task.context))
+        assert answers[0].record == answers[1].record
+        states = [answer.network.state_dict() for answer in answers]
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_finished_candidates_survive_a_kill(a_task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill in the second candidate the first is not fitted again, and the record is that of an undisturbed
+    run.
+    """
+    task = remade(a_task, target=no_labels)
+    undisturbed = choose(task, replace(task.context, scratch=tmp_path / "a"))
+    fitted: list[str] = []
+    whole = trying._keep
+
+    def dying(folder: Path, *rest: Any) -> None:
+        fitted.append(folder.name)
+        if folder.name.startswith("class_mean"):
+            raise KeyboardInterrupt
+        whole(folder, *rest)
+
+    monkeypatch.setattr(trying, "_keep", dying)
+    with pytest.raises(KeyboardInterrupt):
+        choose(task, replace(task.context, scratch=tmp_path / "b"))
+    monkeypatch.setattr(trying, "_keep", lambda folder, *rest: (fitted.append(folder.name), whole(folder, *rest)))
+    fitted.clear()
+    again = choose(task, replace(task.context, scratch=tmp_path / "b"))
+    assert "probe-0-whole" not in fitted
+    assert undisturbed == again
+
+
+def test_the_order_of_labels_per_class(a_task: Task) -> None:
+    """The rarest class decides whether labels can."""
+    assert Situation.of(a_task).labels == "some"
+    assert Situation.of(remade(a_task, target=few_labels)).labels == "few"
+    assert Situation.of(remade(a_task, target=no_labels)).labels == "none"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"candidates": ["lp-ft"]}, "Did you mean 'lp_ft'"),
+        ({"candidates": ["auto"]}, "unknown name 'auto'"),
+        ({"settings": {"mcc": {"epoch": 3}}}, "epoch"),
+        ({"budget_minutes": 0}, "greater than 0"),
+    ],
+)
+def test_wrong_params(wrong: dict[str, Any], told: str) -> None:
+    """A mistyped candidate or setting is found before anything runs."""
+    with pytest.raises(ValidationError, match=told):
+        Params(**wrong)
+
+
+def test_a_budget_counts_from_its_making() -> None:
+    """A minute is not over at once; no time is."""
+    assert not Budget(1).is_spent
+    assert Budget(0).is_spent
