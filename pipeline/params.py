@@ -18,7 +18,9 @@ from pipeline.core.files import replacing
 from pipeline.core.params import ChosenByName, Params
 from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.stages import backbone as backbone_stage
+from pipeline.stages import domains as domains_stage
 from pipeline.stages import evaluate as evaluate_stage
+from pipeline.stages import explain as explain_stage
 from pipeline.stages import export as export_stage
 from pipeline.stages import features as features_stage
 from pipeline.stages import gate as gate_stage
@@ -54,9 +56,11 @@ class Settings(Params):
     validate_: validate_stage.Params = Field(validate_stage.Params(), alias="validate")
     backbone: backbone_stage.Params = backbone_stage.Params()
     features: features_stage.Params = features_stage.Params()
+    domains: domains_stage.Params = domains_stage.Params()
     train: train_stage.Params = train_stage.Params()
     export: export_stage.Params = export_stage.Params()
     evaluate: evaluate_stage.Params = evaluate_stage.Params()
+    explain: explain_stage.Params = explain_stage.Params()
     gate: gate_stage.Params = gate_stage.Params()
     package: package_stage.Params = package_stage.Params()
     tracking: Tracking = Tracking()
@@ -68,10 +72,11 @@ class Settings(Params):
         return getattr(self, "validate_" if stage == "validate" else stage)
 
     def value(self, key: str) -> Any:
-        """The value under a dotted key, e.g. ``train.strategy.name``; None where a part of it is null."""
+        """The value under a dotted key, e.g. ``train.strategy.name``; None where a part of it is null or, as
+        some plug-ins have keys that others lack, not there."""
         value: Any = self
         for part in key.split("."):
-            value = None if value is None else getattr(value, part)
+            value = None if value is None else getattr(value, part, None)
         return value
 
 
@@ -252,6 +257,7 @@ def _expectation(problem: Any) -> str:
         "missing": "a value for it",
         "model_type": "a mapping of `key: value` lines",
         "dict_type": "a mapping of `key: value` lines",
+        "list_type": "a list, each entry after a dash",
         "string_pattern_mismatch": f"a text that matches {problem.get('ctx', {}).get('pattern')}",
     }
     text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
@@ -282,7 +288,8 @@ def _known_keys(parents: list[int | str], raw: dict[str, Any]) -> list[str]:
         model = plugins.load(package, raw["name"]).Params
         return sorted(model.model_fields)
     for parent in parents:
-        model = getattr(_field(model, parent), "annotation", None)
+        is_place = isinstance(parent, int)  # in a list, whose members have one type
+        model = next(iter(get_args(model)), None) if is_place else getattr(_field(model, parent), "annotation", None)
     return sorted("validate" if name == "validate_" else name for name in getattr(model, "model_fields", ()))
 
 

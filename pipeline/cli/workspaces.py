@@ -1,4 +1,4 @@
-"""``init``, ``status``, ``doctor``, ``render``, ``report`` and ``strategies``: the workspace and what is in it."""
+"""``init``, ``status``, ``doctor``, ``render`` and ``report``: the workspace and what is in it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def render(
     from pipeline import params
     from pipeline.core.errors import WorkspaceError
     from pipeline.graph import dvcfile
+    from pipeline.release.pin import ensure_pins
 
     settings = params.load(workspace)
     if check and not dvcfile.in_step(workspace, settings):
@@ -67,6 +68,8 @@ def render(
             remedy="graftline render, then commit dvc.yaml.",
         )
     changed = not check and dvcfile.write(workspace, settings)
+    if not check:
+        ensure_pins(workspace)
     say("dvc.yaml rendered" if changed else "dvc.yaml is in step")
 
 
@@ -77,14 +80,3 @@ def report(workspace: Workspace = CURRENT) -> None:
     from pipeline.reporting.report import write
 
     say(f"report: {write(workspace, params.load(workspace))}")
-
-
-@app.command()
-def strategies() -> None:
-    """List the transfer strategies, with what each needs."""
-    from pipeline.core import plugins
-    from pipeline.graph.table import STRATEGIES
-
-    for name in plugins.names(STRATEGIES):
-        module = plugins.load(STRATEGIES, name)
-        say(f"{name:<16}  {module.SUMMARY} (needs {', '.join(module.NEEDS)})")

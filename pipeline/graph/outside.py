@@ -1,4 +1,4 @@
-"""What stages read that no stage has made: the user's images, suites and checkpoint file."""
+"""What stages read that no stage has made: the user's images, suites and checkpoint files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ def places(stage: Stage, settings: Settings) -> list[Place]:
                 found.append(Place(f"ingest.{domain}.path", path, DataError))
     if stage.name == "validate" and settings.validate_.suites:
         found.append(Place("validate.suites", settings.validate_.suites, ParamsError))
-    file = getattr(settings.backbone.weights, "file", None)
-    if stage.name == "backbone" and file is not None:
-        found.append(Place("backbone.weights.file", str(file.expanduser()), WeightsError))
+    for key, weights in settings.backbone.weights_read if stage.name == "backbone" else ():
+        file = getattr(weights, "file", None)
+        place = file and Place(f"{key}.file", str(file.expanduser()), WeightsError)
+        if place and place.path not in [other.path for other in found]:  # one file may be two candidates, at two sizes
+            found.append(place)
+    if stage.name == "train":
+        files = getattr(settings.train.strategy, "statistics", ())
+        found += [Place("train.strategy.statistics", str(file.expanduser()), DataError) for file in files]
     return found
 
 

@@ -29,9 +29,14 @@ class Stage(NamedTuple):
         return importlib.import_module(f"pipeline.stages.{self.name}")
 
     def inputs_used(self, settings: Settings) -> tuple[str, ...]:
-        """The inputs that these settings make use of: a fetched backbone does not depend on the source's images."""
-        unused = {"source_manifest"} if self.name == "backbone" and settings.backbone.weights != "pretrain" else set()
-        return tuple(name for name in self.inputs if name not in unused)
+        """The inputs that these settings make use of: a fetched backbone does not depend on images, one chosen from
+        candidates depends on those of both domains; int8 alone may calibrate on the source's."""
+        if self.name == "export" and not settings.export.int8:
+            return tuple(name for name in self.inputs if name != "source_manifest")
+        if self.name != "backbone" or settings.backbone.candidates:
+            return self.inputs
+        domains = settings.backbone.pretrain.domains if settings.backbone.pretrains else ()
+        return tuple(f"{domain}_manifest" for domain in domains)
 
 
 SOURCES = "pipeline.data.sources"
@@ -56,9 +61,9 @@ STAGES = (
     ),
     Stage(
         "backbone",
-        "pretrain on the source, or fetch a checkpoint",
-        inputs=("source_manifest",),
-        outputs=("backbone",),
+        "pretrain on the source, fetch a checkpoint, or choose among several",
+        inputs=("label_space", "source_manifest", "target_manifest"),
+        outputs=("backbone", "ranking"),
         shared=("seed",),
     ),
     Stage(
@@ -68,17 +73,39 @@ STAGES = (
         outputs=("source_features", "target_features"),
     ),
     Stage(
+        "domains",
+        "how far the target is from the source, and from the last run's",
+        inputs=(
+            "label_space",
+            "source_manifest",
+            "target_manifest",
+            "source_features",
+            "target_features",
+            "previous_domain",
+        ),
+        outputs=("domains", "drift", "domain_card"),
+        shared=("seed",),
+    ),
+    Stage(
         "train",
         "transfer to the target's classes by the chosen strategy",
-        inputs=("backbone", "label_space", "source_manifest", "target_manifest", "source_features", "target_features"),
-        outputs=("network", "training"),
+        inputs=(
+            "backbone",
+            "label_space",
+            "source_manifest",
+            "target_manifest",
+            "source_features",
+            "target_features",
+            "domains",
+        ),
+        outputs=("network", "training", "trials"),
         shared=("seed",),
-        plugins=((STRATEGIES, "train.strategy.name"),),
+        plugins=((STRATEGIES, "train.strategy.name"), (STRATEGIES, "train.strategy.teacher.name")),
     ),
     Stage(
         "export",
         "ONNX with the preprocessing inside, proven equal to torch",
-        inputs=("network", "label_space", "target_manifest"),
+        inputs=("network", "label_space", "target_manifest", "source_manifest"),
         outputs=("model", "parity"),
     ),
     Stage(
@@ -97,9 +124,16 @@ STAGES = (
         shared=("seed",),
     ),
     Stage(
+        "explain",
+        "what the network looks at, and how it stands against attacks and corruptions",
+        inputs=("network", "label_space", "source_manifest", "target_manifest"),
+        outputs=("explanations", "robustness"),
+        shared=("seed",),
+    ),
+    Stage(
         "gate",
         "judge the evidence",
-        inputs=("metrics", "latency", "parity", "validation", "training"),
+        inputs=("metrics", "latency", "parity", "validation", "training", "robustness"),
         outputs=("verdict",),
         plugins=((GATES, None),),
     ),
@@ -114,6 +148,7 @@ STAGES = (
             "parity",
             "validation",
             "training",
+            "robustness",
             "label_space",
             "target_manifest",
         ),

@@ -112,7 +112,7 @@ WRONG_PARAMS = {
     "typo at the top": ("train:", "trian:", "the unknown key 'trian'", "Did you mean 'train'?"),
     "typo in a section": ("source: null", "sauce: null", "the unknown key 'sauce'", "Did you mean 'source'?"),
     "typo in a plug-in": ("path: data", "pth: data", "one of the keys of ingest.target (name, path)", "'path'?"),
-    "strategy": ("name: probe", "name: prob", "Expected one of: full, lp_ft,", "found 'prob'", "Did you mean 'probe'?"),
+    "strategy": ("name: probe", "name: prob", "Expected one of: adabn,", "found 'prob'", "Did you mean 'probe'?"),
     "source": ("name: image_folder", "name: folder", "found 'folder'", "Did you mean 'image_folder'?"),
     "backbone": ("name: small_cnn", "name: resnt18", "found 'resnt18'", "backbone.name", "Did you mean 'resnet18'?"),
     "gate": ("train:", "gate: {gates: {acuracy_floor: {}}}\ntrain:", "'acuracy_floor'", "'accuracy_floor'?"),

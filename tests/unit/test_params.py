@@ -39,9 +39,12 @@ def test_a_typo_inside_a_section_says_where():
 
 def test_an_unknown_strategy_lists_the_strategies():
     """The message lists every strategy there is."""
+    from pipeline.core import plugins
+
     with pytest.raises(ParamsError) as caught:
         params.parse({"train": {"strategy": {"name": "lpft"}}}, where="params.yaml")
-    assert "Expected one of: full, lp_ft, " in str(caught.value)
+    listed = ", ".join(plugins.names("pipeline.training.strategies"))
+    assert f"Expected one of: {listed}; found 'lpft'" in str(caught.value)
     assert "found 'lpft'" in str(caught.value)
     assert "Did you mean 'lp_ft'?" in str(caught.value)
 
