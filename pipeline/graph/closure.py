@@ -30,8 +30,20 @@ def modules_of(stage: Stage) -> list[Path]:
 
 def chosen_plugins(stage: Stage, names: Mapping[str, str | None]) -> list[Path]:
     """Files of the plug-ins that params choose; ``names`` maps a key such as ``train.strategy.name`` to its value."""
-    chosen = {_folder(package) / f"{names[key]}.py" for package, key in stage.plugins if key and names.get(key)}
+    chosen = {
+        _folder(package) / f"{member}.py"
+        for package, key in stage.plugins
+        if key
+        for member in with_those_it_runs(package, names.get(key))
+    }
     return sorted(file.relative_to(CODE_ROOT) for file in chosen)
+
+
+def with_those_it_runs(package: str, name: str | None) -> tuple[str, ...]:
+    """The plug-in called ``name``, or its whole family where it says that it runs the others (``RUNS_OTHERS``)."""
+    if name is None:
+        return ()
+    return plugins.names(package) if getattr(plugins.load(package, name), "RUNS_OTHERS", False) else (name,)
 
 
 def digest_of(stage: Stage, names: Mapping[str, str | None] | None = None) -> str:
@@ -41,8 +53,13 @@ def digest_of(stage: Stage, names: Mapping[str, str | None] | None = None) -> st
 
 
 def plugin_digests(package: str) -> dict[str, str]:
-    """The digest of each plug-in's own file, by its name."""
-    return {file.stem: digests.of_file(file) for file in _files_of(package)}
+    """The digest of each plug-in's own file, by its name; of its whole family for one that runs the others."""
+    own = {file.stem: digests.of_file(file) for file in _files_of(package)}
+    families = {name: with_those_it_runs(package, name) for name in own}
+    return {
+        name: own[name] if members == (name,) else digests.of_json([(member, own[member]) for member in members])
+        for name, members in families.items()
+    }
 
 
 def _files_of(package: str) -> list[Path]:

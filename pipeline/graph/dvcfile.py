@@ -93,19 +93,25 @@ def _entry(workspace: Path, stage: Stage, settings: Settings, written: dict[str,
         "params": [key for key in (stage.name, *stage.shared) if key in written],
         "deps": [*places, *(CATALOG[name].path for name in stage.inputs_used(settings))],
     }
-    chosen = [
-        (package, _reference(written, key, settings.value(key)))
-        for package, key in stage.plugins
-        if key and settings.value(key) is not None
+    named = [
+        (package, key, settings.value(key)) for package, key in stage.plugins if key and settings.value(key) is not None
     ]
     if is_this_repository(workspace):
         entry["deps"] += [path.as_posix() for path in closure.modules_of(stage)]
-        entry["deps"] += [f"{package.replace('.', '/')}/{name}.py" for package, name in chosen]
+        entry["deps"] += [file for package, key, name in named for file in _plugin_files(written, package, key, name)]
     else:
-        entry["params"].append({CODE_FILE: [stage.name, *(f"{_family(package)}.{name}" for package, name in chosen)]})
+        digests_of = [f"{_family(package)}.{_reference(written, key, name)}" for package, key, name in named]
+        entry["params"].append({CODE_FILE: [stage.name, *dict.fromkeys(digests_of)]})
     for name in stage.outputs:
         _add_output(entry, name)
     return {key: value for key, value in entry.items() if value}
+
+
+def _plugin_files(written: dict[str, Any], package: str, key: str, name: str) -> list[str]:
+    """The chosen plug-in's file, by reference to where it is chosen, and those of the plug-ins that it runs."""
+    folder = package.replace(".", "/")
+    others = [member for member in closure.with_those_it_runs(package, name) if member != name]
+    return [f"{folder}/{_reference(written, key, name)}.py", *(f"{folder}/{member}.py" for member in others)]
 
 
 def _reference(written: dict[str, Any], key: str, value: str) -> str:

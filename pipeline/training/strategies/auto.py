@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SUMMARY = "tries what fits the data, keeps the baseline unless it is surely beaten"
 NEEDS = ("features", "pixels")
 
+RUNS_OTHERS = True
+"""Every strategy's file is in the key of a stage that runs this one."""
+
 PACKAGE = "pipeline.training.strategies"
 
 NOT_ON_TRIAL = ("auto", "distill", "federated")

@@ -30,6 +30,25 @@ def test_only_the_chosen_strategy_is_in_the_key():
     ]
 
 
+def test_a_strategy_that_runs_others_has_them_in_its_key():
+    """With `auto` chosen, editing any strategy makes train stale; so does editing the teacher that `distill` runs."""
+    train = BY_NAME["train"]
+    files = {path.name for path in closure.chosen_plugins(train, {"train.strategy.name": "auto"})}
+    assert {"auto.py", "mcc.py", "probe.py", "distill.py"} <= files
+    names = {"train.strategy.name": "distill", "train.strategy.teacher.name": "full"}
+    assert {path.name for path in closure.chosen_plugins(train, names)} == {"distill.py", "full.py"}
+
+
+def test_the_digest_of_a_plugin_that_runs_others_is_that_of_its_family(monkeypatch):
+    """In a workspace elsewhere, editing any strategy changes what `auto` depends on, and of the rest only its own."""
+    package = "pipeline.training.strategies"
+    before = closure.plugin_digests(package)
+    whole = closure.digests.of_file
+    monkeypatch.setattr(closure.digests, "of_file", lambda file: whole(file) + "x" * (file.name == "mcc.py"))
+    after = closure.plugin_digests(package)
+    assert {name for name in before if before[name] != after[name]} == {"auto", "mcc"}
+
+
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_closure_holds_every_module_the_stage_loads(stage, tmp_path):
     """The static closure has every module of ours that importing the stage really loads."""
