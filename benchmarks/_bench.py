@@ -73,16 +73,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def revision() -> str:
+    """The commit, and whether anything has been changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
+
+
 def provenance() -> str:
     """One line: commit, date, processor, cores, versions."""
     import onnxruntime
     import torch
 
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True
-    ).stdout.strip()
     return (
-        f"commit {revision}, {time.strftime('%Y-%m-%d')}, {_processor()}, {os.cpu_count()} cores, "
+        f"commit {revision()}, {time.strftime('%Y-%m-%d')}, {_processor()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
     )
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import time
-
 
 class Budget:
-    """Wall-clock minutes from now on. What runs is never cut short; only nothing new is begun once they are over.
+    """Minutes of fitting. What runs is never cut short; only nothing new is begun once they are spent.
 
-    A choice that the budget cut depends on the machine's speed; the record then says which candidates were not tried.
+    Each attempt is charged with the seconds it took, also where a killed run had finished it: a resumed run then tries
+    what an undisturbed one would have tried. A choice that the budget cut still depends on the machine's speed, and the
+    record says which candidates were not tried.
     """
 
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes
-        self._ends = time.monotonic() + 60 * minutes
+        self._spent_s = 0.0
+
+    def charge(self, seconds: float) -> None:
+        self._spent_s += seconds
 
     @property
     def is_spent(self) -> bool:
-        return time.monotonic() >= self._ends
+        return self._spent_s >= 60 * self.minutes

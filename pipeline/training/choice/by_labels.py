@@ -10,82 +10,95 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from pipeline.core.context import Context
 from pipeline.core.seeding import derive
-from pipeline.evaluation.intervals import Interval, paired_gain
+from pipeline.data.manifest import Manifest
 from pipeline.training.choice import answering
 from pipeline.training.choice.budget import Budget
-from pipeline.training.choice.contest import Contender, Decision, tie_sentence
-from pipeline.training.choice.trying import attempt
+from pipeline.training.choice.contest import Contender, Decision, require_baseline, tie_sentence
+from pipeline.training.choice.pairing import Paired
+from pipeline.training.choice.trying import Attempt, attempt
 from pipeline.training.classifiers.temperature import fit_temperature
 from pipeline.training.objectives import UNLABELLED, Images
-from pipeline.training.record import Outcome
 from pipeline.training.task import Task
 
 FOLDS = 3
-RESAMPLES = 2000
 SELECTION = f"{FOLDS}-fold cross-validation"
 
 
 class _Judge:
     """The folds of a task, and the answers of contenders to the images held out in each."""
 
-    def __init__(self, task: Task, settings: dict[str, dict[str, Any]], context: Context, device: torch.device) -> None:
-        import pandas as pd
-        from sklearn.model_selection import StratifiedKFold
-
-        from pipeline.data.manifest import Manifest
-
-        self.task, self.settings, self.context, self.device = task, settings, context, device
-        self.labelled = Manifest(pd.concat([task.train.frame, task.val.frame], ignore_index=True))
+    def __init__(
+        self,
+        task: Task,
+        settings: dict[str, dict[str, Any]],
+        budget: Budget,
+        context: Context,
+        device: torch.device,
+    ) -> None:
+        self.task, self.settings, self.budget, self.context, self.device = task, settings, budget, context, device
+        self.labelled = task.train if task.holds_out else Manifest(pd.concat([task.train.frame, task.val.frame]))
+        self.labelled = Manifest(self.labelled.frame.reset_index(drop=True))
         self.labels = task.label_space.indices(self.labelled.frame["label"])
-        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(context.seed, "auto", "folds") % 2**32)
-        self.folds = [held_out for _, held_out in splitter.split(self.labels, self.labels)]
+        self.folds = _folds(self.labelled, self.labels, derive(context.seed, "auto", "folds") % 2**32)
         self.logits: dict[str, np.ndarray] = {}
-        self.folds_done: dict[str, int] = {}
+        self.seed = derive(context.seed, "auto", "bootstrap")
 
     def judge(self, contender: Contender, fold: int) -> None:
         """Fit without one fold, answer that fold."""
         rows = self.folds[fold]
         held_out = self.labelled.where(self.labelled.frame.index.to_series().isin(rows))
         without = self.task.without(set(held_out.frame["id"]))
-        settings = self.settings.get(contender.strategy, {})
-        tried = attempt(without, contender.strategy, 0, settings, self.context, part=f"fold-{fold}")
-        if tried.fitted is None:
-            contender.refuse(tried.failure or "It could not be fitted.")
-            return
-        contender.trials.append(tried.trial)
-        broken = [name for name, kept in tried.fitted.record.guards.items() if not kept]
-        contender.guards |= tried.fitted.record.guards
-        if broken:
-            contender.refuse(f"Its guard '{broken[0]}' broke.")
+        tried = self.attempt(contender, without, part=f"fold-{fold}")
+        if tried is None:
             return
         images = Images(self.task.bank(held_out), np.full(len(rows), UNLABELLED, dtype=np.int64))
         features = self.task.target_features.of(held_out)
         found = answering.logits(tried.network, images, features, without, self.device)
         kept = self.logits.setdefault(contender.strategy, np.zeros((len(self.labels), found.shape[1]), np.float32))
         kept[rows] = found
-        self.folds_done[contender.strategy] = fold + 1
         seen = np.concatenate(self.folds[: fold + 1])
         contender.right = kept[seen].argmax(axis=1) == self.labels[seen]
 
-    def gain(self, one: Contender, other: Contender) -> tuple[float, Interval]:
-        """Accuracy of ``one`` less that of ``other`` on the images both have answered, and its interval."""
-        assert one.right is not None, "judged before"
-        assert other.right is not None, "judged before"
-        count = min(len(one.right), len(other.right))
-        first, second = one.right[:count], other.right[:count]
-        fixed, broken = int((first & ~second).sum()), int((~first & second).sum())
-        seed = derive(self.context.seed, "auto", "bootstrap")
-        interval = paired_gain(fixed, broken, count, resamples=RESAMPLES, seed=seed)
-        return (fixed - broken) / count, interval
+    def attempt(self, contender: Contender, task: Task, *, part: str) -> Attempt | None:
+        """Fit the contender to a part of the labels; refuse it where that fails or breaks a guard."""
+        settings = self.settings.get(contender.strategy, {})
+        tried = attempt(task, contender.strategy, 0, settings, self.context, part=part)
+        self.budget.charge(tried.seconds)
+        if tried.fitted is None:
+            contender.refuse(tried.failure or "It could not be fitted.")
+            return None
+        contender.trials.append(tried.trial)
+        contender.guards |= tried.fitted.record.guards
+        broken = [name for name, kept in tried.fitted.record.guards.items() if not kept]
+        if broken:
+            contender.refuse(f"Its guard '{broken[0]}' broke.")
+            return None
+        return tried
 
     def disagreement(self, one: Contender, other: Contender) -> float:
-        """Share of the labelled images that the two answer differently."""
-        answers = [self.logits[contender.strategy].argmax(axis=1) for contender in (one, other)]
-        return float((answers[0] != answers[1]).mean())
+        """Share of the labelled images that both have answered on which they differ."""
+        count = min(len(judged.right) for judged in (one, other) if judged.right is not None)
+        seen = np.concatenate(self.folds)[:count]
+        first, second = (self.logits[contender.strategy][seen].argmax(axis=1) for contender in (one, other))
+        return float((first != second).mean())
+
+
+def _folds(labelled: Manifest, labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Rows of each fold; images of one group are never apart, where the manifest names groups."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    frame = labelled.frame
+    if "group" in frame and frame["group"].notna().any():
+        groups = frame["group"].where(frame["group"].notna(), frame["id"])
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        return [held_out for _, held_out in splitter.split(labels, labels, groups)]
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    return [held_out for _, held_out in splitter.split(labels, labels)]
 
 
 def choose(
@@ -97,8 +110,12 @@ def choose(
     context: Context,
     device: torch.device,
 ) -> Decision:
-    """Cross-validate ``baseline`` and ``candidates``, and fit the winner to everything."""
-    judge = _Judge(task, settings, context, device)
+    """Cross-validate ``baseline`` and ``candidates``, and fit the winner to everything.
+
+    Raises:
+        TrainingError: the baseline could not be fitted.
+    """
+    judge = _Judge(task, settings, budget, context, device)
     reigning = Contender(baseline)
     contenders = [reigning, *(Contender(name) for name in candidates if name != baseline)]
     alive = list(contenders)
@@ -106,73 +123,90 @@ def choose(
         for contender in alive:
             if contender is not reigning and budget.is_spent:
                 _give_up(contender, budget, fold)
-            else:
-                judge.judge(contender, fold)
-                _say(contender, fold)
-        alive = [contender for contender in alive if contender.outcome == "beaten"]
-        alive = _better_half(alive, reigning) if fold + 1 < FOLDS else alive
-    return _decided(task, reigning, alive, contenders, judge)
-
-
-def _say(contender: Contender, fold: int) -> None:
-    told = contender.why if contender.accuracy is None else f"{contender.accuracy:.1%} right"
-    print(f"  auto · fold {fold + 1} · {contender.name}: {told}", flush=True)
+                continue
+            judge.judge(contender, fold)
+            told = contender.why or f"{contender.accuracy or 0:.1%} right"
+            print(f"  auto · fold {fold + 1} · {contender.name}: {told}", flush=True)
+            require_baseline(reigning)
+        alive = [contender for contender in alive if not contender.why]
+        if fold + 1 < FOLDS:
+            alive = _better_half(alive, reigning)
+    return _decided(reigning, contenders, judge)
 
 
 def _give_up(contender: Contender, budget: Budget, fold: int) -> None:
     if fold == 0:
         contender.settle("not tried", f"The budget of {budget.minutes:g} minutes was spent.")
     else:
-        contender.settle("beaten", f"The budget was spent after {fold} of {FOLDS} folds; it was not ahead by then.")
+        contender.settle("beaten", f"The budget was spent after {fold} of {FOLDS} folds.")
 
 
 def _better_half(alive: list[Contender], reigning: Contender) -> list[Contender]:
     """The better half, those level with its last, and the baseline."""
     ranked = sorted(alive, key=lambda contender: -(contender.accuracy or 0.0))
-    last = ranked[max(2, math.ceil(len(ranked) / 2)) - 1 :][:1] or ranked[-1:]
+    last = ranked[min(len(ranked), max(2, math.ceil(len(ranked) / 2))) - 1]
     for contender in alive:
-        behind = (last[0].accuracy or 0.0) - (contender.accuracy or 0.0)
+        behind = (last.accuracy or 0.0) - (contender.accuracy or 0.0)
         if behind > 0 and contender is not reigning:
             contender.settle("beaten", f"It was {behind:.1%} behind the better half when the weaker half was dropped.")
     return [contender for contender in alive if not contender.why]
 
 
-def _decided(
-    task: Task, reigning: Contender, alive: list[Contender], contenders: list[Contender], judge: _Judge
-) -> Decision:
-    whole = [contender for contender in alive if judge.folds_done.get(contender.strategy) == FOLDS]
-    best = max(whole, key=lambda contender: contender.accuracy or 0.0)  # of equals the first, which is the cheaper
-    sentences = []
-    winner = best
-    if best is not reigning:
-        gap, interval = judge.gain(best, reigning)
-        beside = f"{gap:+.1%} ({interval.low:+.1%} to {interval.high:+.1%}) on {len(judge.labels):,} labelled images"
-        if interval.low <= 0:
-            winner = reigning
-            best.settle("beaten", f"Its gain over {reigning.name}, {beside}, may be chance.")
-            sentences.append(
-                f"{best.name} had the best cross-validated accuracy, but its gain over {reigning.name} "
-                f"was {beside}: it may be chance, so the baseline was kept."
-            )
-            sentences.append(tie_sentence(best.name, reigning.name, judge.disagreement(best, reigning), gap))
-        else:
-            sentences.append(f"{best.name} beat {reigning.name} by {beside}.")
-    else:
+def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) -> Decision:
+    """The best that surely beats the baseline on the images both have answered; without any, the baseline."""
+    assert reigning.right is not None, "the baseline is judged in every fold"
+    rivals = [one for one in contenders if one is not reigning and one.outcome == "beaten" and one.right is not None]
+    pairs = {one.name: Paired.of(one.right, reigning.right) for one in rivals if one.right is not None}
+    ahead = [one for one in rivals if not _was_dropped(one)]
+    best = max(ahead, key=lambda one: pairs[one.name].gap, default=None)  # of equals the first, which is the cheaper
+    sentences, winner = [], reigning
+    if best is None or pairs[best.name].gap <= 0:
         sentences.append(f"No candidate had a better cross-validated accuracy than {reigning.name}.")
-    for contender in whole:
-        if contender not in (winner, best):
-            gap, _ = judge.gain(contender, winner)
-            contender.settle("beaten", f"It was {gap:+.1%} against {winner.name} over all folds.")
-    fit_on_everything(task, winner, judge)
-    outcome: Outcome = "kept" if winner is reigning else "chosen"
-    winner.settle(outcome, "It is the baseline, and nothing beat it surely." if outcome == "kept" else sentences[-1])
-    temperature = fit_temperature(judge.logits[winner.strategy], judge.labels)
+    else:
+        pair = pairs[best.name]
+        beside = f"{pair.told(judge.seed)} on {pair.images:,} labelled images"
+        if pair.is_sure(len(rivals)):
+            winner = best
+            sentences.append(f"{best.name} beat {reigning.name} by {beside}.")
+        else:
+            sentences.append(
+                f"{best.name} had the best cross-validated accuracy, but its gain over {reigning.name}, {beside}, may "
+                f"be chance among {len(rivals)} candidates, so the baseline was kept."
+            )
+            sentences.append(tie_sentence(best.name, reigning.name, judge.disagreement(best, reigning), pair.gap))
+    winner, sentences = _fitted_to_everything(winner, reigning, sentences, judge)
+    _settle(winner, reigning, rivals, pairs)
+    temperature = fit_temperature(judge.logits[winner.strategy], judge.labels) if _is_whole(winner, judge) else 1.0
     return Decision(winner, contenders, sentences, SELECTION, temperature)
 
 
-def fit_on_everything(task: Task, winner: Contender, judge: _Judge) -> None:
-    """The winner once more, with no label held out."""
-    settings = judge.settings.get(winner.strategy, {})
-    winner.attempt = attempt(task, winner.strategy, 0, settings, judge.context)
-    if winner.attempt.fitted is not None:
-        winner.trials.append(winner.attempt.trial)
+def _was_dropped(contender: Contender) -> bool:
+    """Did it fall behind in a halving? What the budget cut may still be ahead."""
+    return "weaker half" in contender.why
+
+
+def _is_whole(contender: Contender, judge: _Judge) -> bool:
+    return contender.right is not None and len(contender.right) == len(judge.labels)
+
+
+def _fitted_to_everything(
+    winner: Contender, reigning: Contender, sentences: list[str], judge: _Judge
+) -> tuple[Contender, list[str]]:
+    """The winner once more, with no label held out; the baseline, where that fails or breaks a guard."""
+    winner.attempt = judge.attempt(winner, judge.task, part="whole")
+    if winner.attempt is not None or winner is reigning:
+        require_baseline(reigning)
+        return winner, sentences
+    failed = f"Fitted to all labels, {winner.name} failed ({winner.why}), so the baseline was kept."
+    return _fitted_to_everything(reigning, reigning, [*sentences, failed], judge)
+
+
+def _settle(winner: Contender, reigning: Contender, rivals: list[Contender], pairs: dict[str, Paired]) -> None:
+    for contender in rivals:
+        if contender is not winner and not contender.why:
+            pair = pairs[contender.name]
+            contender.settle("beaten", f"It was {pair.gap:+.1%} against {reigning.name} on {pair.images:,} images.")
+    if winner is reigning:
+        winner.settle("kept", "It is the baseline, and nothing beat it surely.")
+    else:
+        winner.settle("chosen", f"It surely beat {reigning.name}: {pairs[winner.name].gap:+.1%}.")

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.core.errors import TrainingError
 from pipeline.training.choice.trying import Attempt
 from pipeline.training.choice.validators import Scores
 from pipeline.training.record import Candidate, Outcome, Trial
 
-Z = 1.959963984540054
+CONFIDENCE_AND_POWER = 1.96 + 0.84
+"""Normal quantiles: 95 % confidence, and four times in five."""
+
+WORTH_KNOWING = 0.05
+"""A smaller gap than five points is told as if it were that large where nothing is known of it."""
 
 
 @dataclass
@@ -25,7 +30,7 @@ class Contender:
     trials: list[Trial] = field(default_factory=list)
     scores: Scores | None = None
     right: np.ndarray | None = None
-    """[n] bool, its answers on labelled target images that it was not fitted to, NaN-free on ``judged`` rows."""
+    """bool [n], on which of the labelled target images that it was not fitted to it was right."""
     guards: dict[str, bool] = field(default_factory=dict)
     outcome: Outcome = "beaten"
     why: str = ""
@@ -62,6 +67,16 @@ class Contender:
         )
 
 
+def require_baseline(reigning: Contender) -> None:
+    """Nothing can be decided without it.
+
+    Raises:
+        TrainingError: the baseline could not be fitted; with the reason.
+    """
+    if reigning.outcome == "refused":
+        raise TrainingError(f"The baseline '{reigning.strategy}' could not be fitted. {reigning.why}")
+
+
 class Decision(NamedTuple):
     """Who won, and all sentences about how."""
 
@@ -75,24 +90,25 @@ class Decision(NamedTuple):
 
 
 def labels_to_settle(disagreement: float, gap: float) -> int | None:
-    """Random target images to label so that the better of two networks shows with 95 % confidence.
+    """Random target images to label so that the better of two networks shows with 95 % confidence, four times in five.
 
     They answer differently on a share ``disagreement`` of all images, and differ by ``gap`` in accuracy: the mean of n
-    differences in {−1, 0, 1} has variance (disagreement − gap²) / n, and n is where 1.96 standard errors equal the gap.
-    None where the two never disagree.
+    differences in {−1, 0, 1} has variance (disagreement − gap²) / n, and n is where (1.96 + 0.84) standard errors equal
+    the gap. None where the two never disagree.
     """
     if disagreement <= 0:
         return None
-    gap = min(max(abs(gap), 0.01), disagreement)  # a gap below one point is not worth labelling for
-    return int(np.ceil(max(1.0, Z**2 * (disagreement - gap**2) / gap**2)))
+    gap = min(abs(gap), disagreement)
+    return int(np.ceil(max(1.0, CONFIDENCE_AND_POWER**2 * (disagreement - gap**2) / gap**2)))
 
 
-def tie_sentence(first: str, second: str, disagreement: float, gap: float) -> str:
+def tie_sentence(first: str, second: str, disagreement: float, gap: float = WORTH_KNOWING) -> str:
     """The offer to label images that would decide between two."""
+    gap = min(max(abs(gap), 0.01), disagreement)  # below one point it is not worth labelling for
     count = labels_to_settle(disagreement, gap)
     if count is None:
         return f"{first} and {second} answer every target image alike: no label could tell them apart."
     return (
-        f"{first} and {second} answer {disagreement:.0%} of the target's images differently; labelling about {count:,} "
-        "random ones would show which is better."
+        f"{first} and {second} answer {disagreement:.0%} of the target's images differently; if they are "
+        f"{100 * gap:.1f} points apart, labelling about {count:,} random ones would show it four times in five."
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from pipeline.core.context import Context
 from pipeline.core.device import choose as choose_device
-from pipeline.core.errors import TrainingError
-from pipeline.evaluation.intervals import wilson
 from pipeline.models.heads import CosineHead, LinearHead
 from pipeline.models.network import Network
 from pipeline.training.choice import by_labels, without_labels
 from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.contest import Contender, Decision
+from pipeline.training.choice.pairing import Paired
 from pipeline.training.choice.situation import ENOUGH_PER_CLASS, Situation
 from pipeline.training.classifiers import linear_probe
 from pipeline.training.record import TrainingRecord
@@ -41,7 +41,7 @@ def choose(task: Task, params: Params, context: Context) -> Fitted:
         TrainingError: not even the baseline could be fitted.
     """
     agreement = _source_agreement(task)
-    situation = Situation.of(task, source_misleads=agreement is not None and not agreement[0])
+    situation = Situation.of(task, source_misleads=agreement is not None and agreement.misleads)
     candidates = list(params.candidates if params.candidates is not None else situation.candidates)
     baseline = _baseline(task, situation)
     budget, device = Budget(params.budget_minutes), choose_device(context.device)
@@ -52,7 +52,7 @@ def choose(task: Task, params: Params, context: Context) -> Fitted:
         decision = without_labels.choose(
             task, baseline, candidates, params.settings, budget, context, device, repeats=params.repeats
         )
-    return _told(task, params, situation, agreement and agreement[1], decision)
+    return _told(params, situation, agreement and agreement.sentence, decision)
 
 
 def _baseline(task: Task, situation: Situation) -> str:
@@ -61,32 +61,55 @@ def _baseline(task: Task, situation: Situation) -> str:
     return FEW_LABELS_BASELINE if situation.labels == "few" else BASELINE
 
 
-def _source_agreement(task: Task) -> tuple[bool, str] | None:
-    """Is a probe of the source right about labelled target images more often than by chance? And the sentence on it.
+class Agreement(NamedTuple):
+    """Whether the source's labels mean what the target's mean."""
+
+    misleads: bool
+    sentence: str
+
+
+def _source_agreement(task: Task) -> Agreement | None:
+    """Do the source's classes fit the target's labels under their own names, or surely better under others?
 
     A source whose classes carry the target's names and mean something else would mislead every strategy that uses it.
+    A probe of the source answers the labelled target images; the names that would make most of these answers right are
+    found by linear assignment. Few right answers alone prove nothing: the domains may only be far apart.
     """
     if task.labels_from != "target" or not len(task.source.split("train")):
         return None
     head = next(linear_probe.path(task.source_set, [SOURCE_PENALTY], len(task.classes)))
-    labelled = task.all_set
-    hits = int((head.logits(labelled.features).argmax(axis=1) == labelled.labels).sum())
-    interval = wilson(hits, len(labelled))
-    assert interval is not None, "there are labelled images"
-    agrees = interval.low > 1 / len(task.classes)
-    told = f"A probe of the source names {hits} of {len(labelled)} labelled target images rightly"
-    return agrees, f"{told}." if agrees else f"{told}, no more than by chance, so the source was left out."
+    labels = task.all_set.labels
+    answers = head.logits(task.all_set.features).argmax(axis=1)
+    renamed = _best_names(answers, labels, len(task.classes))[answers]
+    others = Paired.of(renamed == labels, answers == labels)
+    told = (
+        f"A probe of the source names {int((answers == labels).sum())} of {len(labels)} labelled target images rightly"
+    )
+    if not others.is_sure():
+        return Agreement(False, f"{told}.")
+    better = int((renamed == labels).sum())
+    return Agreement(True, f"{told}, and {better} if its classes had other names, so the source was left out.")
 
 
-def _told(task: Task, params: Params, situation: Situation, agreement: str | None, decision: Decision) -> Fitted:
+def _best_names(answers: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """For each answered class the label that it would have to carry, [classes]."""
+    from scipy.optimize import linear_sum_assignment
+
+    together = np.zeros((classes, classes))
+    np.add.at(together, (answers, labels), 1)
+    return linear_sum_assignment(together + 1e-3 * np.eye(classes), maximize=True)[1]
+
+
+def _told(params: Params, situation: Situation, agreement: str | None, decision: Decision) -> Fitted:
     """The winner's network, calibrated where that is honest, and the whole story as its record."""
     winner = decision.winner
-    if winner.attempt is None or winner.attempt.fitted is None:
-        raise TrainingError(f"Not even the baseline could be fitted: {winner.why}")
-    network, record, preprocessing, _ = winner.attempt.fitted
-    own = record.sentences[1:]
-    calibrated = _calibrate(network, decision.temperature)
+    assert winner.attempt is not None, "the winner is fitted"
+    assert winner.attempt.fitted is not None, "the winner is fitted"
+    fitted = winner.attempt.fitted
+    record, by_labels_alone = fitted.record, situation.per_class >= ENOUGH_PER_CLASS
+    calibrated = _calibrate(fitted.network, decision.temperature)
     tried = [one for one in decision.contenders if one.outcome != "not tried"]
+    excused = [name for name, kept in winner.guards.items() if kept and not record.guards.get(name, True)]
     story = [
         situation.sentence,
         *([agreement] if agreement else []),
@@ -94,6 +117,7 @@ def _told(task: Task, params: Params, situation: Situation, agreement: str | Non
         *(f"{one.name} was refused: {_lower(one.why)}" for one in decision.contenders if one.outcome == "refused"),
         *_untried(decision.contenders),
         *decision.sentences,
+        *([f"Its guard '{excused[0]}' broke, but the baseline breaks it worse."] if excused else []),
         *([calibrated] if calibrated else []),
     ]
     told: TrainingRecord = record.model_copy(
@@ -102,12 +126,16 @@ def _told(task: Task, params: Params, situation: Situation, agreement: str | Non
             "params": params.model_dump(mode="json"),
             "chose": winner.strategy,
             "selection": decision.selection,
-            "sentences": [record.sentences[0], *story, *own],
+            # What the strategy measured for itself was measured otherwise than the selection says.
+            "val_accuracy": None,
+            "cv_accuracy": winner.accuracy if by_labels_alone else None,
+            "guards": {**record.guards, **winner.guards},
+            "sentences": [record.sentences[0], *story, *record.sentences[1:]],
             "candidates": [contender.row() for contender in decision.contenders],
         }
     )
     trials = [trial for contender in decision.contenders for trial in contender.trials]
-    return Fitted(network, told, preprocessing, trials)
+    return Fitted(fitted.network, told, fitted.preprocessing, trials)
 
 
 def _calibrate(network: Network, temperature: float) -> str | None:

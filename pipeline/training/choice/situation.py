@@ -26,7 +26,7 @@ NEARER: dict[Nearness, tuple[Nearness, ...]] = {
 WITHOUT_LABELS: dict[Nearness, tuple[str, ...]] = {
     "near": ("standardise", "linear_ot", "coral", "adabn", "shot", "mcc"),
     "middle": ("selftrain",),
-    "far": ("deep_coral", "dann", "cdan"),
+    "far": ("dann", "cdan"),
 }
 """A labelled source, an unlabelled target."""
 
@@ -92,8 +92,9 @@ class Situation(NamedTuple):
     @property
     def sentence(self) -> str:
         """What there is, for people."""
-        labels = f"{self.per_class} labelled images of its rarest class" if self.per_class else "no labelled image"
-        source = f"a {self.nearness} source" if self.source else "no source"
+        images = "image" if self.per_class == 1 else "images"
+        labels = f"{self.per_class} labelled {images} of its rarest class" if self.per_class else "no labelled image"
+        source = f"a source ({self.nearness})" if self.source else "no source"
         if self.source_misleads:
             source = "a source whose labels contradict the target's"
         return f"The target has {labels}; there is {source}."

@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, plugins
+import numpy as np
+import torch
+
+from pipeline.core import digests, files, plugins
 from pipeline.core.context import Context
+from pipeline.core.device import choose
 from pipeline.core.errors import InputError, TrainingError
 from pipeline.core.seeding import derive
+from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.network import Network, TrainedNetwork
 from pipeline.training import needs
 from pipeline.training.record import TrainingRecord, Trial
@@ -69,7 +74,7 @@ def attempt(
     started = time.monotonic()
     try:
         fitted = module.fit(task.with_context(own), module.Params(**settings), own)
-    except (InputError, TrainingError) as error:
+    except (InputError, TrainingError, np.linalg.LinAlgError, torch.OutOfMemoryError) as error:
         reason = f"Expected {error.expected}; found {error.found}." if isinstance(error, InputError) else str(error)
         return Attempt(strategy, repeat, None, reason, time.monotonic() - started)
     seconds = time.monotonic() - started
@@ -85,8 +90,14 @@ def finished(context: Context, strategy: str, repeat: int) -> Fitted | None:
 
 def _context(context: Context, strategy: str, repeat: int, part: str) -> Context:
     seed = context.seed if repeat == 0 else derive(context.seed, "repeat", repeat) % 2**31
-    scratch = context.scratch and context.scratch / "auto" / f"{strategy}-{repeat}-{part}"
+    scratch = context.scratch and context.scratch / "auto" / f"{strategy}-{repeat}-{part}-{_made_by(context)}"
     return replace(context, seed=seed, scratch=scratch)
+
+
+def _made_by(context: Context) -> str:
+    """In the folder's name: another device, thread count or torch build rounds otherwise, as with checkpoints."""
+    made_by = [choose(context.device).type, torch.get_num_threads(), torch.__version__]
+    return digests.of_json(made_by)[:8]
 
 
 def _keep(folder: Path | None, task: Task, fitted: Fitted, seconds: float) -> None:
@@ -102,7 +113,8 @@ def _keep(folder: Path | None, task: Task, fitted: Fitted, seconds: float) -> No
     )
     trained.save(folder / "network")
     fitted.record.save(folder / "record.json")
-    files.write_text(folder / "done.json", json.dumps({"seconds": seconds}))
+    own = fitted.preprocessing and fitted.preprocessing.model_dump(mode="json")
+    files.write_text(folder / "done.json", json.dumps({"seconds": seconds, "preprocessing": own}))
 
 
 def _kept(folder: Path | None) -> tuple[Fitted, None, float] | None:
@@ -111,5 +123,6 @@ def _kept(folder: Path | None) -> tuple[Fitted, None, float] | None:
         return None
     network = TrainedNetwork.load(folder / "network").build()
     record = TrainingRecord.load(folder / "record.json")
-    seconds = json.loads((folder / "done.json").read_text(encoding="utf-8"))["seconds"]
-    return Fitted(network, record), None, seconds
+    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    own = done["preprocessing"] and Preprocessing.model_validate(done["preprocessing"])
+    return Fitted(network, record, own), None, done["seconds"]

@@ -8,12 +8,14 @@ each image, various over all) and the balance of classes; the three are combined
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.core.device import SMALL_IMAGE_PX
 from pipeline.data.transforms import centre_crop, normalise
 from pipeline.models.network import Network
 from pipeline.training.objectives import Images
@@ -23,8 +25,10 @@ Floats = NDArray[np.floating]
 MIX = 0.55
 """Share of the stronger image in a blend."""
 
-MIXED_IMAGES = 512
-"""Blends per network; their share has a standard error of some two points."""
+BATCH = 128
+
+BLENDS, BLENDS_LARGE = 2000, 500
+"""Pairs per network: their share has a standard error of about one point, or two where images are large and dear."""
 
 
 class Scores(NamedTuple):
@@ -35,22 +39,29 @@ class Scores(NamedTuple):
     """Entropy of the mean answer less the mean entropy of the answers, nats."""
     balance: float
     """1 where each class is answered as often as expected, 0 where none of the expected ones is."""
-    kept: int
-    """Blends that were still named after the stronger image."""
-    blends: int
+    kept: NDArray[np.bool_]
+    """[pairs], whether it names the two images differently and their blend after the stronger one."""
 
 
 def judge(
     network: Network, images: Images, probabilities: Floats, prior: Floats, *, seed: int, device: torch.device
 ) -> Scores:
-    """Score ``network`` on ``images``, whose ``probabilities`` [n, classes] it has already given."""
-    kept = mixed_and_kept(network, images, probabilities.argmax(axis=1), seed=seed, device=device)
+    """Score ``network`` on ``images``, whose ``probabilities`` [n, classes] it has already given.
+
+    Pairs depend on ``seed`` and the images alone, so that two networks can be compared pair by pair.
+    """
+    predicted = probabilities.argmax(axis=1)
+    is_large = images.bank.preprocessing.size_px > SMALL_IMAGE_PX
+    stronger, weaker = pairs(len(images), BLENDS_LARGE if is_large else BLENDS, seed)
+    told_apart = predicted[stronger] != predicted[weaker]
+    kept = np.zeros(len(stronger), dtype=bool)
+    named = blends_named(network, images, stronger[told_apart], weaker[told_apart], device)
+    kept[told_apart] = named == predicted[stronger[told_apart]]
     return Scores(
-        mixval=float(kept.mean()) if len(kept) else 0.0,
+        mixval=float(kept.sum() / max(1, told_apart.sum())),
         information=information(probabilities),
         balance=balance(probabilities, prior),
-        kept=int(kept.sum()),
-        blends=len(kept),
+        kept=kept,
     )
 
 
@@ -71,46 +82,30 @@ def balance(probabilities: Floats, prior: Floats) -> float:
     return float(1 - 0.5 * np.abs(shares - prior).sum())
 
 
-def partners(predicted: NDArray[np.integer], seed: int, count: int = MIXED_IMAGES) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of images and of partners that are named differently, both int64 [at most count].
-
-    The order is drawn once for equal seeds, so that networks are tried on the same images as far as they agree.
-    """
-    order = np.random.default_rng(seed).permutation(len(predicted))
-    first = order[:count]
-    turned = np.roll(order, -count // 2 - 1)
-    found = [_first_other(predicted, row, turned, start) for start, row in enumerate(first)]
-    has_partner = np.array([partner >= 0 for partner in found], dtype=bool)
-    return first[has_partner], np.array(found, dtype=np.int64)[has_partner]
-
-
-def _first_other(predicted: NDArray[np.integer], row: int, order: np.ndarray, start: int) -> int:
-    """The first row in ``order``, from ``start`` on, that is named otherwise than ``row``; -1 if there is none."""
-    ahead = np.concatenate([order[start:], order[:start]])
-    other = predicted[ahead] != predicted[row]
-    return int(ahead[other.argmax()]) if other.any() else -1
+def pairs(images: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the stronger and of the weaker image of each pair, int64 [at most count]; no image with itself."""
+    order = np.random.default_rng(seed).permutation(images)
+    return order[:count], np.roll(order, 1)[:count]
 
 
 @torch.no_grad()
-def mixed_and_kept(
-    network: Network, images: Images, predicted: NDArray[np.integer], *, seed: int, device: torch.device
-) -> NDArray[np.bool_]:
-    """Which blends of two differently named images are still named after the stronger one, [blends]."""
-    stronger, weaker = partners(predicted, seed)
+def blends_named(
+    network: Network, images: Images, stronger: np.ndarray, weaker: np.ndarray, device: torch.device
+) -> NDArray[np.int64]:
+    """The class that each blend is named as, [pairs]."""
     network.to(device).eval()
-    kept = []
-    for start in range(0, len(stronger), 128):
-        rows, others = stronger[start : start + 128], weaker[start : start + 128]
-        mixed = MIX * images.bank.fetch(rows).float() + (1 - MIX) * images.bank.fetch(others).float()
-        preprocessing = images.bank.preprocessing
+    preprocessing, bank = images.bank.preprocessing, images.bank
+    named = [np.zeros(0, dtype=np.int64)]
+    for start in range(0, len(stronger), BATCH):
+        rows, others = stronger[start : start + BATCH], weaker[start : start + BATCH]
+        mixed = MIX * bank.fetch(rows).float() + (1 - MIX) * bank.fetch(others).float()
         view = normalise(centre_crop(mixed.to(device), preprocessing.size_px), preprocessing)
-        kept.append(network(view).argmax(dim=1).cpu().numpy() == predicted[rows])
-    return np.concatenate(kept) if kept else np.zeros(0, dtype=bool)
+        named.append(network(view).argmax(dim=1).cpu().numpy())
+    return np.concatenate(named)
 
 
-def rank_sums(scores: list[Scores]) -> Floats:
-    """Sum of the ranks by MixVal, information and balance, [len(scores)]; the lowest is the best, ties share ranks."""
+def rank_sums(*columns: Sequence[float]) -> Floats:
+    """Sum of the ranks in each column of figures, higher being better; the lowest sum is the best, ties share ranks."""
     from scipy.stats import rankdata
 
-    columns = [[getattr(score, name) for score in scores] for name in ("mixval", "information", "balance")]
     return np.sum([rankdata([-value for value in column], method="average") for column in columns], axis=0)

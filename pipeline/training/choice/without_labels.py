@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from pipeline.core.context import Context
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation.intervals import difference, paired_gain
 from pipeline.training.adaptation import guards
 from pipeline.training.choice import answering, validators
 from pipeline.training.choice.budget import Budget
-from pipeline.training.choice.contest import Contender, Decision, tie_sentence
+from pipeline.training.choice.contest import Contender, Decision, require_baseline, tie_sentence
+from pipeline.training.choice.pairing import Paired
 from pipeline.training.choice.trying import Attempt, attempt, depends_on_the_seed
 from pipeline.training.objectives import UNLABELLED, Images
 from pipeline.training.task import Task
@@ -28,14 +27,19 @@ from pipeline.training.task import Task
 JUDGED_IMAGES = 2000
 """Target training images that networks are judged on at most; the same for all."""
 
-RESAMPLES = 2000
-
 
 class _Judge:
     """Everything that contenders are held against."""
 
-    def __init__(self, task: Task, settings: dict[str, dict[str, Any]], context: Context, device: torch.device) -> None:
-        self.task, self.settings, self.context, self.device = task, settings, context, device
+    def __init__(
+        self,
+        task: Task,
+        settings: dict[str, dict[str, Any]],
+        budget: Budget,
+        context: Context,
+        device: torch.device,
+    ) -> None:
+        self.task, self.settings, self.budget, self.context, self.device = task, settings, budget, context, device
         self.seed = derive(context.seed, "auto", "judge")
         sample = _sample(task.target.split("train"), self.seed)
         self.images = Images(task.bank(sample), np.full(len(sample), UNLABELLED, dtype=np.int64))
@@ -67,6 +71,7 @@ class _Judge:
         without = self.task.without(set(self.held_out.frame["id"]))
         settings = self.settings.get(contender.strategy, {})
         tried = attempt(without, contender.strategy, contender.repeat, settings, self.context, part="half")
+        self.budget.charge(tried.seconds)
         if tried.fitted is None:
             contender.refuse(tried.failure or "It could not be fitted to half of the labels.")
             return
@@ -77,14 +82,12 @@ class _Judge:
         contender.right = found.argmax(axis=1) == self.task.label_space.indices(self.held_out.frame["label"])
         if baseline is None or baseline.right is None:
             return
-        fixed = int((contender.right & ~baseline.right).sum())
-        broken = int((~contender.right & baseline.right).sum())
-        interval = paired_gain(fixed, broken, len(contender.right), resamples=RESAMPLES, seed=self.seed)
-        contender.guards["no_worse_on_labels"] = not interval.high < 0
-        if interval.high < 0:
+        pair = Paired.of(contender.right, baseline.right)
+        contender.guards["no_worse_on_labels"] = not pair.is_surely_worse()
+        if pair.is_surely_worse():
             contender.refuse(
-                f"On {len(contender.right)} labelled target images that it did not see it was "
-                f"{(broken - fixed) / len(contender.right):.1%} worse than {baseline.name}."
+                f"On {pair.images} labelled target images that it did not see it was {-pair.gap:.1%} worse than "
+                f"{baseline.name}."
             )
 
     def _guard(self, contender: Contender, answers: np.ndarray, baseline: Contender | None) -> None:
@@ -131,7 +134,7 @@ def choose(
     repeats: int,
 ) -> Decision:
     """Fit ``baseline`` and ``candidates``, those that draw anything under several seeds, and rank what passes."""
-    judge = _Judge(task, settings, context, device)
+    judge = _Judge(task, settings, budget, context, device)
     reigning: Contender | None = None
     contenders: list[Contender] = []
     for name in [baseline, *(name for name in candidates if name != baseline)]:
@@ -144,6 +147,7 @@ def choose(
             _try(contender, judge, reigning)
             print(f"  auto · {contender.name}: {_told(contender)}", flush=True)
             reigning = reigning or contender
+            require_baseline(reigning)
     assert reigning is not None, "the baseline is always tried"
     return _decided(reigning, contenders, judge)
 
@@ -157,6 +161,7 @@ def _is_no_less_balanced(contender: Contender, baseline: Contender | None) -> bo
 def _try(contender: Contender, judge: _Judge, reigning: Contender | None) -> None:
     settings = judge.settings.get(contender.strategy, {})
     attempted = attempt(judge.task, contender.strategy, contender.repeat, settings, judge.context)
+    judge.budget.charge(attempted.seconds)
     contender.attempt = attempted
     if attempted.fitted is None:
         contender.refuse(attempted.failure or "It could not be fitted.")
@@ -173,55 +178,66 @@ def _told(contender: Contender) -> str:
 
 
 def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) -> Decision:
+    """The first in rank among those that surely beat the baseline; without any, the baseline."""
     passed = [one for one in contenders if one.outcome == "beaten" and one.scores is not None]
-    best = _first_by_rank(passed)
-    winner, sentences = reigning, []
-    if best is reigning:
-        sentences.append(f"Nothing that passed the guards ranked before {reigning.name}, so the baseline was kept.")
-    else:
-        doubt, beside = _doubt(best, reigning)
-        if doubt is None:
-            winner = best
-            sentences.append(f"{best.name} ranked first among what passed the guards; {beside}.")
-        else:
-            best.settle("beaten", f"It ranked first, but {doubt}.")
-            sentences.append(f"{best.name} ranked first, but {doubt}: {beside}. So the baseline was kept.")
-        sentences.append(tie_sentence(best.name, reigning.name, judge.disagreement(best, reigning), 0.05))
-    for contender in passed:
-        if contender not in (winner, best):
-            contender.settle("beaten", f"It ranked behind {best.name}.")
+    rivals = [one for one in passed if one is not reigning]
+    doubts = {one.name: _doubt(one, reigning, judge.seed, len(rivals)) for one in rivals}
+    sure = [one for one in rivals if doubts[one.name] is None]
+    winner = _first_by_rank(sure) if sure else reigning
+    for contender in rivals:
+        if contender is not winner:
+            contender.settle("beaten", doubts[contender.name] or f"It ranked behind {winner.name}.")
     if winner is reigning:
         winner.settle("kept", "It is the baseline, and nothing beat it surely.")
+        sentences = [f"Nothing that passed the guards surely beat {reigning.name}, so the baseline was kept."]
+        rival = _first_by_rank(rivals) if rivals else None
     else:
-        winner.settle("chosen", "It ranked first and passed every guard.")
+        winner.settle("chosen", "It surely beat the baseline, and ranked first among those that did.")
+        beside = _blends(winner, reigning).told(judge.seed)
+        sentences = [f"{winner.name} ranked first: on blended target images it was {beside} against {reigning.name}."]
+        rival = reigning
+    if rival is not None:
+        sentences.append(tie_sentence(rival.name, winner.name, judge.disagreement(rival, winner)))
     selection = "guards and blended target images, no label"
     if judge.held_out is not None:
         selection = f"guards, blended target images and {len(judge.held_out)} held-out labels"
     return Decision(winner, contenders, sentences, selection)
 
 
-def _doubt(best: Contender, reigning: Contender) -> tuple[str | None, str]:
-    """Why the first in rank may yet be no better than the baseline, None if it surely is; and the figures beside it."""
-    assert best.scores is not None, "ranked"
+def _blends(contender: Contender, reigning: Contender) -> Paired:
+    assert contender.scores is not None, "ranked"
     assert reigning.scores is not None, "the baseline is scored"
-    ours, theirs = ((scores.kept, max(1, scores.blends)) for scores in (best.scores, reigning.scores))
-    interval = difference(ours, theirs)
-    gap = best.scores.mixval - reigning.scores.mixval
-    beside = f"on blended target images it was {gap:+.1%} ({interval.low:+.1%} to {interval.high:+.1%})"
-    beside += f" against {reigning.name}"
-    behind = best.accuracy is not None and reigning.accuracy is not None and best.accuracy < reigning.accuracy
-    if behind:
-        return f"{reigning.name} was right on more of the held-out labels", beside
-    return (None if interval.low > 0 else "its gain may be chance"), beside
+    return Paired.of(contender.scores.kept, reigning.scores.kept)
 
 
-def _first_by_rank(passed: list[Contender]) -> Contender:
-    """The lowest sum of ranks; of equals the first, which is the cheaper."""
-    sums = validators.rank_sums([one.scores for one in passed if one.scores is not None])
-    accuracies = [one.accuracy for one in passed]
-    if all(accuracy is not None for accuracy in accuracies):
-        sums = sums + rankdata([-(accuracy or 0.0) for accuracy in accuracies], method="average")
-    return passed[int(np.argmin(sums))]
+def _doubt(contender: Contender, reigning: Contender, seed: int, comparisons: int) -> str | None:
+    """Why a contender may yet be no better than the baseline, as a sentence; None if it surely is better.
+
+    Held-out labels prove it where they are enough; else blends must, and the labels may not speak against it.
+    """
+    blends = _blends(contender, reigning)
+    if contender.right is not None and reigning.right is not None:
+        on_labels = Paired.of(contender.right, reigning.right)
+        if on_labels.is_sure(comparisons) and not blends.is_surely_worse():
+            return None
+        if on_labels.gap < 0:
+            return f"{reigning.name} was right on more of the held-out labels."
+    if blends.is_sure(comparisons):
+        return None
+    return f"Its gain may be chance: {blends.told(seed)} against {reigning.name} on blended target images."
+
+
+def _first_by_rank(contenders: list[Contender]) -> Contender:
+    """The lowest sum of ranks; of equals the first, which is the cheaper.
+
+    Information compares how sure answers are. That is fair between networks whose probabilities were fitted on the same
+    source; with a few target labels some heads have no fitted temperature, so held-out labels take its place.
+    """
+    scores = [one.scores for one in contenders if one.scores is not None]
+    columns = [[score.mixval for score in scores], [score.balance for score in scores]]
+    accuracies = [one.accuracy for one in contenders if one.accuracy is not None]
+    columns.append(accuracies if len(accuracies) == len(scores) else [score.information for score in scores])
+    return contenders[int(np.argmin(validators.rank_sums(*columns)))]
 
 
 def _sample(manifest: Manifest, seed: int) -> Manifest:

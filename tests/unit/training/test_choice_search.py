@@ -71,13 +71,15 @@ def test_without_labels_guards_and_blends_decide(a_task: Task) -> None:
 
 
 def test_with_labels_they_decide_by_cross_validation(a_task: Task) -> None:
-    """16 labels per class: three folds, each labelled image answered once by networks that had not seen it."""
+    """16 labels per class: three folds over the training images, each answered once by networks that had not seen it;
+    validation images stay in their place, so that what is judged is what ships.
+    """
     record = choose(a_task, candidates=["class_mean", "ridge", "lda"])
-    whole = [row for row in record.candidates if row.judged == 48]
+    whole = [row for row in record.candidates if row.judged == 36]
     assert record.selection == "3-fold cross-validation"
     assert "probe" in [row.strategy for row in whole]
     assert any(sentence.startswith("Its probabilities were calibrated") for sentence in record.sentences)
-    dropped = [row for row in record.candidates if row.judged < 48]
+    dropped = [row for row in record.candidates if row.judged < 36]
     assert all("when the weaker half was dropped" in row.why for row in dropped)
 
 
@@ -90,17 +92,28 @@ def test_few_labels_can_refuse(a_task: Task) -> None:
 
 def test_a_source_that_misleads_is_left_out_and_named(a_task: Task) -> None:
     """Source classes that carry the target's names and mean others: nothing that uses them is tried."""
-    task = remade(a_task, source=turned, target=few_labels)
-    record = choose(task, candidates=None, budget_minutes=1e-6)
+    labelled = a_task.target.labelled.frame.copy()
+    turned(labelled)
+    task = make_task(
+        a_task.backbone,
+        a_task.label_space,
+        Manifest(labelled),
+        a_task.target,
+        a_task.target_features,
+        a_task.target_features,
+        a_task.options,
+        a_task.context,
+    )
+    record = choose(task, candidates=None, budget_minutes=1e-9)
     assert "A probe of the source names" in " ".join(record.sentences)
-    assert "no more than by chance, so the source was left out." in " ".join(record.sentences)
+    assert "if its classes had other names, so the source was left out." in " ".join(record.sentences)
     assert not {"standardise", "linear_ot", "mcc", "multitask"} & {row.strategy for row in record.candidates}
-    assert record.chose == "class_mean"
+    assert record.chose == "probe"
 
 
 def test_a_spent_budget_leaves_the_baseline(a_task: Task) -> None:
     """The baseline always runs; what was not begun is named with the reason."""
-    record = choose(remade(a_task, target=no_labels), budget_minutes=1e-6)
+    record = choose(remade(a_task, target=no_labels), budget_minutes=1e-9)
     assert [row.outcome for row in record.candidates] == ["kept", "not tried", "not tried"]
     assert "The budget was spent before class_mean, standardise could be tried." in record.sentences
 
@@ -186,7 +199,10 @@ def test_wrong_params(wrong: dict[str, Any], told: str) -> None:
         Params(**wrong)
 
 
-def test_a_budget_counts_from_its_making() -> None:
-    """A minute is not over at once; no time is."""
-    assert not Budget(1).is_spent
-    assert Budget(0).is_spent
+def test_a_budget_is_spent_by_fitting() -> None:
+    """What a killed run had finished is charged as if it were fitted now."""
+    budget = Budget(1)
+    budget.charge(59)
+    assert not budget.is_spent
+    budget.charge(1)
+    assert budget.is_spent

@@ -49,7 +49,7 @@ def test_a_checkpoint_alone_is_adapted() -> None:
 
 def test_sentences() -> None:
     """What there is, in words."""
-    assert a_situation().sentence == "The target has no labelled image; there is a near source."
+    assert a_situation().sentence == "The target has no labelled image; there is a source (near)."
     misled = a_situation(labels="few", per_class=5, source_misleads=True).sentence
     assert misled == (
         "The target has 5 labelled images of its rarest class; there is a source whose labels contradict the target's."

@@ -10,29 +10,41 @@ import torch
 
 from pipeline.training.choice import validators
 from pipeline.training.choice.contest import labels_to_settle, tie_sentence
-from pipeline.training.choice.validators import Scores
+from pipeline.training.choice.pairing import Paired
 
 CPU = torch.device("cpu")
 
 
-def test_partners_are_named_otherwise_and_drawn_alike_for_equal_seeds() -> None:
-    """Each image is paired with one of another predicted class; the same seed draws the same pairs."""
-    predicted = np.random.default_rng(0).integers(0, 3, 200)
-    rows, others = validators.partners(predicted, seed=5, count=50)
-    assert len(rows) == 50
-    assert (predicted[rows] != predicted[others]).all()
-    again = validators.partners(predicted, seed=5, count=50)
-    assert np.array_equal(rows, again[0])
-    assert np.array_equal(others, again[1])
+def test_pairs_are_the_same_for_all_networks() -> None:
+    """They depend on the seed and the number of images alone, and no image is blended with itself."""
+    stronger, weaker = validators.pairs(200, 50, seed=5)
+    assert len(stronger) == len(weaker) == 50
+    assert (stronger != weaker).all()
+    again = validators.pairs(200, 50, seed=5)
+    assert np.array_equal(stronger, again[0])
+    assert np.array_equal(weaker, again[1])
+
+
+def test_pairs_of_answers_tell_who_is_surely_better() -> None:
+    """The exact test, and not the width of a bootstrap, says what is sure; more comparisons ask for more."""
+    few = Paired(fixed=4, broken=0, images=30)
+    assert few.interval(seed=0).low > 0
+    assert not few.is_sure()
+    many = Paired(fixed=9, broken=0, images=30)
+    assert many.is_sure()
+    assert not many.is_sure(comparisons=20)
+    assert Paired(fixed=0, broken=9, images=30).is_surely_worse()
+    assert Paired.of(np.array([1, 1, 0], bool), np.array([1, 0], bool)) == (1, 0, 2)
+    assert Paired(0, 0, 0).told(0) == "+0.0% (-100.0% to +100.0%)"
 
 
 def test_a_network_that_calls_everything_alike_has_no_blend_to_keep(a_task: Any) -> None:
     """Nothing can be paired, and its score is the lowest there is."""
     network = a_task.pretrained_network()
     answers = np.tile([1.0, 0.0, 0.0], (len(a_task.target_images), 1))
-    scores = validators.judge(network, a_task.target_images, answers, np.full(3, 1 / 3), seed=0, device=CPU)
-    assert (scores.mixval, scores.blends) == (0.0, 0)
-    assert scores.balance == pytest.approx(1 / 3)
+    judged = validators.judge(network, a_task.target_images, answers, np.full(3, 1 / 3), seed=0, device=CPU)
+    assert (judged.mixval, judged.kept.sum()) == (0.0, 0)
+    assert judged.balance == pytest.approx(1 / 3)
 
 
 def test_a_network_that_knows_the_bars_keeps_more_blends_than_one_that_guesses(a_task: Any) -> None:
@@ -63,23 +75,24 @@ def test_information_is_highest_for_sure_and_various_answers() -> None:
 
 
 def test_rank_sums_share_ranks_between_ties() -> None:
-    """The best in all three has the lowest sum; equals have equal sums."""
-    good, bad = Scores(0.9, 1.0, 1.0, 9, 10), Scores(0.5, 0.5, 0.5, 5, 10)
-    sums = validators.rank_sums([bad, good, good])
-    assert sums.tolist() == [9.0, 4.5, 4.5]
+    """The best in all columns has the lowest sum; equals have equal sums."""
+    assert validators.rank_sums([0.5, 0.9, 0.9], [0.5, 1.0, 1.0]).tolist() == [6.0, 3.0, 3.0]
 
 
-def test_labels_to_settle_follow_the_bootstrap() -> None:
-    """With that many images, the mean difference stands 1.96 standard errors from zero."""
+def test_labels_to_settle_have_power() -> None:
+    """With that many images the mean difference stands 1.96 + 0.84 standard errors from zero."""
     count = labels_to_settle(0.2, 0.05)
     assert count is not None
     error = np.sqrt((0.2 - 0.05**2) / count)
-    assert 1.96 * error == pytest.approx(0.05, rel=0.01)
+    assert 2.8 * error == pytest.approx(0.05, rel=0.01)
     assert labels_to_settle(0.0, 0.1) is None
 
 
 def test_a_tie_offers_labels() -> None:
-    """The sentence has the share of differing answers and a number of images."""
+    """The sentence has the share of differing answers, the gap it supposes, and a number of images."""
     told = tie_sentence("mcc", "probe", 0.2, 0.05)
-    assert told.startswith("mcc and probe answer 20% of the target's images differently; labelling about 304 random")
-    assert "no label could tell them apart" in tie_sentence("a", "b", 0.0, 0.0)
+    assert told == (
+        "mcc and probe answer 20% of the target's images differently; if they are 5.0 points apart, "
+        "labelling about 620 random ones would show it four times in five."
+    )
+    assert "no label could tell them apart" in tie_sentence("a", "b", 0.0)
