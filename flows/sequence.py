@@ -19,7 +19,7 @@ from flows.steps import (
     HOLD,
     OPEN_RUN,
     PIN_CHAMPION,
-    PIN_DATA_PROFILE,
+    PIN_LAST_DATA,
     PROMOTE,
     PUBLISH,
     RECORD_RUN,
@@ -147,7 +147,7 @@ def _bring_up_to_date(run: Runner, record: _Record) -> None:
 def _pin_before(run: Runner, stage: str) -> None:
     """Write down what changes by itself, right before the stages that read it."""
     if stage == "ingest" and _is_stale(run, "ingest"):
-        run.step(PIN_DATA_PROFILE)
+        run.step(PIN_LAST_DATA)
     if stage == "evaluate":
         run.step(PIN_CHAMPION)
 

@@ -26,9 +26,7 @@ class Step(NamedTuple):
 
 
 RECOVER = Step("recover", "finish or clear up what a killed run has left", steps.recover, attempts=3)
-PIN_DATA_PROFILE = Step(
-    "pin_data_profile", "keep what the last data were like, to compare with", steps.pin_data_profile
-)
+PIN_LAST_DATA = Step("pin_last_data", "keep what the last data were like, to compare with", steps.pin_last_data)
 PIN_CHAMPION = Step("pin_champion", "pin the champion to compare with", steps.pin_champion, attempts=3)
 OPEN_RUN = Step("open_run", "open the MLflow run", steps.start_run, attempts=3)
 RECORD_RUN = Step("record_run", "log params, metrics, reports, digests and the bundle", steps.record_run, attempts=3)
@@ -55,7 +53,7 @@ ANNOUNCE = Step("announce", "tell the webhook", steps.announce, attempts=3)
 
 STEPS = (
     RECOVER,
-    PIN_DATA_PROFILE,
+    PIN_LAST_DATA,
     PIN_CHAMPION,
     OPEN_RUN,
     RECORD_RUN,

@@ -15,12 +15,14 @@ def contribute(
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, e.g. site.npz.", dir_okay=False)],
     workspace: Workspace = CURRENT,
     min_count: Annotated[
-        int, typer.Option("--min-count", min=1, help="Leave out classes with fewer labelled images than this.")
+        int, typer.Option("--min-count", min=2, help="Leave out classes with fewer labelled images than this.")
     ] = 5,
 ) -> None:
     """Write sums over this workspace's labelled images, for another workspace's strategy `federated`.
 
-    Counts, sums and products of features per class leave; no image, no label of an image, no feature of an image.
+    Counts and sums of features per class and products of features leave; no image, no label of an image, no feature of
+    an image. But sums can be subtracted: two contributions that differ by one image reveal its features and label, so
+    send one, or several that differ by many images.
     """
     from flows import sequence
     from flows.inline import Calls

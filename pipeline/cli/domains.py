@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @app.command(name="explain-domains")
 def explain_domains(workspace: Workspace = CURRENT) -> None:
-    """Measure how far the target is from the source and from the last run's; train and release nothing."""
+    """Measure how far the target is from the source and from the last run's; fit no strategy and release nothing.
+
+    What the distances need is made first, if it is due: a backbone is pretrained or fetched, features are computed.
+    """
     from flows import sequence
     from flows.inline import Calls
     from pipeline import params
@@ -32,8 +35,11 @@ def explain_domains(workspace: Workspace = CURRENT) -> None:
 def _lines(report: DomainReport) -> Iterator[str]:
     yield f"\n{report.source} → {report.target}" + (f": {report.nearness}" if report.nearness else "")
     if report.distances:
-        yield f"  {'':<18}{'value':>9}  {'95 % interval':<20}{'null level':>10}"
+        from pipeline.reporting.domains import range_note
+
+        yield f"  {'':<18}{'value':>9}  {'range':<20}{'null level':>10}"
         yield from map(_row, report.distances)
+        yield f"  {range_note(report.model_dump())}"
     yield from (f"  {sentence}" for sentence in _sentences(report))
 
 

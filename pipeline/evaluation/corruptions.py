@@ -1,12 +1,12 @@
 """Common corruptions: what cameras, weather and file formats do to images, at three severities.
 
 After Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
-(ICLR 2019, https://arxiv.org/abs/1903.12261): nine of their corruptions at the strengths of their severities 1, 3
-and 5. Theirs were set for 224-pixel squares and, much weaker, for 32-pixel ones; :func:`_strength` goes from one to the
-other.
+(ICLR 2019, https://arxiv.org/abs/1903.12261): nine of their corruptions, from 224 px on at the strengths of their
+severities 1, 3 and 5. Below, :func:`_strength` makes some of them weaker. That scaling is ours and not that of their
+32-pixel version (CIFAR-10-C), which is milder at the top: figures are not to be compared with published ones.
 
-Equal image, corruption, severity and seed give an equal result. The severities of one image share their random draws,
-so that they differ in strength alone.
+Equal image, corruption and severity give an equal result: the severities of an image start from the same random state.
+They then differ in strength alone, but for Poisson noise, whose draws depend on its strength.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class View(NamedTuple):
 
 
 def _strength(side_px: int) -> float:
-    """1 from 224 px on, 0.5 up to 56 px: how much weaker the published strengths are for small images.
+    """1 from 224 px on, 0.5 up to 56 px: how much weaker a corruption is for small images.
 
-    A small image has fewer pixels to say the same with. The published noise for 32 px is about half that for 224 px.
+    A small image has fewer pixels to say the same with.
     """
     return float(np.clip(np.sqrt(side_px / REFERENCE_PX), 0.5, 1))
 

@@ -2,11 +2,16 @@
 
 Works on arrays of features alone, so that the training report, ``auto`` and drift monitoring ask the same question.
 
-Each distance is measured many times, on draws: half of the smaller domain (1,000 images at most) from the source, as
-many from the target. Beside it stands the null level: the same on two halves of one domain, source and target in turn.
-Draws are without replacement, since an image that is drawn twice would sit on both sides of a held-out split and would
-count as a perfect match of a kernel; of half samples the spread is that of the full sample (McCarthy 1969; Politis &
-Romano 1994), so the 2.5 and 97.5 percentiles over the draws are a 95 % interval.
+Each distance is measured many times, on draws: half of the source and half of the target (1,000 images at most of
+each). Draws are without replacement, since an image that is drawn twice would sit on both sides of a held-out split and
+would count as a perfect match of a kernel. The spread over halves is that of the full sample (McCarthy 1969; Politis &
+Romano 1994). So for the MMD, which is unbiased, and for the proxy A-distance of a classifier fitted on a quarter of
+each domain, the 2.5 and 97.5 percentiles over the draws are a 95 % interval. CORAL and Fréchet are biased upwards by
+small samples, and so is every draw of theirs: they are measured on as many images of either domain as the smaller half
+has, their range over the draws is no interval for a true value, and they mean something beside their null level only.
+
+The null level is the same distance between two parts of one domain, source and target in turn, each part as large as
+the smaller half.
 
 Features are first turned into their leading 128 principal directions, both domains together, and divided by one number
 so that a direction's variance within a domain is 1 on average. That makes values comparable between backbones, bounds
@@ -53,9 +58,12 @@ SATURATED = 1.8
 
 
 class Distance(Document):
-    """One distance: mean and 95 % interval over the draws, and the same between halves of one domain."""
+    """One distance: mean and range (2.5 to 97.5 percent) over the draws, and the same between parts of one domain."""
 
     name: str
+    is_biased: bool = False
+    """If so, ``low`` and ``high`` are a range over half samples, to be compared with the null level alone; if not, they
+    are a 95 % interval."""
     value: float
     low: float
     high: float
@@ -77,8 +85,9 @@ class DomainReport(Document):
     """What the two are called."""
     source_images: int = 0
     target_images: int = 0
-    images_per_draw: int = 0
-    """Taken from each domain for one measurement."""
+    source_per_draw: int = 0
+    target_per_draw: int = 0
+    """Images taken from each domain for one measurement; CORAL, Fréchet and all null levels take the smaller number."""
     variance_kept: float | None = None
     """Share of the features' variance in the directions that were looked at, in [0, 1]."""
     distances: list[Distance] = []
@@ -93,7 +102,7 @@ class DomainReport(Document):
 
 
 def nearness_of(mmd: Distance) -> Nearness:
-    """``near`` below an MMD of 0.04 or within its null level, ``far`` above 0.2, ``middle`` between.
+    """``near`` below a squared MMD of 0.04 or within its null level, ``far`` above 0.2, ``middle`` between.
 
     The MMD decides because it alone neither saturates nor depends on the number of images: its null level is 0 for any.
     The limits are measured, on 84 ordered pairs of domains: the four of office_caltech10 and five of digits (MNIST
@@ -150,7 +159,8 @@ def compare(
         drawn = _map(pair, source_labels, target_labels, map_images, seed) if map_images else None
     return DomainReport(
         **facts,
-        images_per_draw=pair.images_per_draw,
+        source_per_draw=len(pair.source) // 2,
+        target_per_draw=len(pair.target) // 2,
         variance_kept=pair.variance_kept,
         distances=rows,
         nearness=nearness_of(next(row for row in rows if row.name == MMD)),
@@ -187,7 +197,7 @@ class _Pair(NamedTuple):
     variance_kept: float
 
     @property
-    def images_per_draw(self) -> int:
+    def smaller_half(self) -> int:
         return min(len(self.source), len(self.target)) // 2
 
 
@@ -224,12 +234,19 @@ def _principal_directions(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64
 
 _SINGLE = {PAD: distances.proxy_a_distance, CORAL: distances.coral, FRECHET: distances.frechet}
 
+_BIASED = (CORAL, FRECHET)
+"""Their bias depends on the number of images, so that values and null level take equally many."""
+
 
 class _Draw(NamedTuple):
     """Rows of the two samples, counted over source and target together."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
+
+    def at_most(self, images: int) -> _Draw:
+        """Of each side; a draw is in random order, so the first ones are a draw, too."""
+        return _Draw(self.first[:images], self.second[:images])
 
 
 def _measure(pair: _Pair, draws: int, seed: int) -> list[Distance]:
@@ -239,7 +256,8 @@ def _measure(pair: _Pair, draws: int, seed: int) -> list[Distance]:
     singles: dict[str, list[float]] = {name: [] for name in _SINGLE}
     for draw in track(every, what="distances", unit="draws", total=len(every)):
         for name, distance in _SINGLE.items():
-            singles[name].append(distance(rows[draw.first], rows[draw.second]))
+            taken = draw.at_most(pair.smaller_half) if name in _BIASED else draw
+            singles[name].append(distance(rows[taken.first], rows[taken.second]))
     kernels = distances.kernel(rows)
     sides = [_membership([draw[side] for draw in every], len(rows)) for side in (0, 1)]
     measured = singles | {MMD: list(distances.mmd_of_draws(kernels, *sides))}
@@ -247,14 +265,14 @@ def _measure(pair: _Pair, draws: int, seed: int) -> list[Distance]:
 
 
 def _draws(pair: _Pair, draws: int, seed: int) -> tuple[list[_Draw], list[_Draw]]:
-    """Draws between the domains, and as many within one, source and target in turn."""
+    """Draws between halves of the domains, and as many within one, source and target in turn."""
     random = np.random.default_rng(derive(seed, "domains", "draws"))
-    size, offset = pair.images_per_draw, len(pair.source)
+    size, offset = pair.smaller_half, len(pair.source)
     between, within = [], []
     for number in range(draws):
         source = random.permutation(len(pair.source))
         target = offset + random.permutation(len(pair.target))
-        between.append(_Draw(source[:size], target[:size]))
+        between.append(_Draw(source[: len(source) // 2], target[: len(target) // 2]))
         halved = (source, target)[number % 2]
         within.append(_Draw(halved[:size], halved[size : 2 * size]))
     return between, within
@@ -280,7 +298,8 @@ def _distance(name: str, between: list[float], within: list[float]) -> Distance:
         "null_low": null_low,
         "null_high": null_high,
     }
-    return Distance(name=name, **{key: float(f"{figure:.6g}") for key, figure in figures.items()})
+    rounded = {key: float(f"{figure:.6g}") for key, figure in figures.items()}
+    return Distance(name=name, is_biased=name in _BIASED, **rounded)
 
 
 def _map(

@@ -105,7 +105,8 @@ class Robustness(Document):
     pgd_2_accuracy: float | None = None
     fgsm_8_accuracy: float | None = None
     pgd_8_accuracy: float | None = None
-    """Under attacks of at most 2/255 or 8/255 per channel of a pixel; PGD counts what FGSM broke, too."""
+    """Under attacks of at most 2/255 or 8/255 per channel of a pixel; FGSM's figures count FGSM alone, PGD's
+    everything that the smaller radius and FGSM broke, too."""
     corruption_accuracy: float | None = None
     """Mean over all corruptions and severities."""
     corruption_accuracy_low: float | None = None

@@ -61,10 +61,42 @@ def difference(first: tuple[int, int], second: tuple[int, int], comparisons: int
     return Interval(max(-1.0, apart - below), min(1.0, apart + above))
 
 
+def paired_difference(first: int, second: int, trials: int) -> Interval:
+    """Tango's score interval of (``first`` − ``second``) / ``trials``, two shares of the same images.
+
+    ``first`` counts what only the one has hit, ``second`` what only the other has; at least one trial. It stays
+    sensible where both are 0 (Tango, "Equivalence test and confidence interval for the difference in proportions for
+    the paired-sample design", Statistics in Medicine 17, 1998). Its ends are where the score test begins to reject.
+    """
+    middle = (first - second) / trials
+    return Interval(*(_turning_point(first, second, trials, middle, end) for end in (-1.0, 1.0)))
+
+
+def _turning_point(first: int, second: int, trials: int, inside: float, outside: float) -> float:
+    """Where between ``inside`` and ``outside`` the score test begins to reject; by halving."""
+    for _ in range(60):
+        apart = (inside + outside) / 2
+        linear = -first - second + (2 * trials - first + second) * apart
+        constant = -second * apart * (1 - apart)
+        root = math.sqrt(max(0.0, linear**2 - 8 * trials * constant))
+        share = (root - linear) / (4 * trials)  # most likely share of the second, if the difference is ``apart``
+        variance = trials * (2 * share + apart * (1 - apart))
+        if (first - second - trials * apart) ** 2 <= Z**2 * variance:
+            inside = apart
+        else:
+            outside = apart
+    return inside
+
+
 def of_mean(values: NDArray, *, resamples: int, seed: int) -> Interval:
     """Bootstrap interval of the mean of one figure per image, ``values`` [images], at least one."""
     rng = np.random.default_rng(seed)
-    return _percentiles(values[rng.integers(0, len(values), size=(resamples, len(values)))].mean(1))
+    part = max(1, MAX_CELLS // len(values))
+    means = []
+    for start in range(0, resamples, part):
+        drawn = rng.integers(0, len(values), size=(min(part, resamples - start), len(values)))
+        means.append(values[drawn].mean(1))
+    return _percentiles(np.concatenate(means))
 
 
 def of_confusion(

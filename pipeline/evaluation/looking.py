@@ -31,6 +31,10 @@ POOL = 4
 NO_LAYER = "no layer of this backbone has a spatial map: there is nothing to show"
 NO_GRADIENT = "no gradient passes through this head: EigenCAM only, which shows what stands out to the backbone"
 
+SEEN = (
+    "images of the {} shown here were trained on, since none of it is held out: expect surer answers than on new ones"
+)
+
 HEAT = np.array([(0, 0, 0), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)])
 """Colours of a map from 0 to 1: dark to bright as in Matplotlib's inferno, readable without colour vision."""
 
@@ -50,7 +54,8 @@ class Chosen(NamedTuple):
 def choose(subject: Subject, target: Manifest, source: Manifest, store: ImageStore, classes: int) -> list[Chosen]:
     """At most one image per domain for each of at most ``classes`` classes, by a lot that only the images' ids decide.
 
-    Target images come from the test split where there is one; an image without label is shown for the answer it gets.
+    Target images come from the test split where there is one, and test labels say which class they are shown for; they
+    choose nothing of the model. An image without label is shown for the answer it gets.
     Classes that both domains have come first.
     """
     pool = _by_lot(_held_out(target, "test"))
@@ -135,7 +140,10 @@ def explain(subject: Subject, chosen: Sequence[Chosen], store: ImageStore, folde
         grid=layer.grid,
         examples=examples,
         methods=_means(examples),
-        notes=[] if saliency.is_differentiable(subject.network) else [NO_GRADIENT],
+        notes=[
+            *([] if saliency.is_differentiable(subject.network) else [NO_GRADIENT]),
+            *(SEEN.format(part.domain) for part in chosen if part.rows.frame["split"].eq("train").any()),
+        ],
     )
 
 

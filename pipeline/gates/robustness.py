@@ -40,6 +40,8 @@ def check(evidence: Evidence, params: Params) -> Finding:
     if value is None:
         return missing(__name__, f"accuracy under {name} (see explain in params.yaml)", required=required)
     observed = f"accuracy {_estimate(report, key, value)} under {name} on {report['images']:,} test images"
+    if (evidence.parity.get("quantisation") or {}).get("shipped"):
+        observed += ", of the float32 network by torch, not of the int8 file that ships"
     return finding(__name__, value >= params.min, observed=observed, required=required)
 
 

@@ -7,7 +7,7 @@ choose it; what any plug-in of that family imports is always in, so that the lis
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -85,15 +85,26 @@ def _reach(starts: list[Path]) -> set[Path]:
 
 @cache
 def _imports(file: Path) -> tuple[Path, ...]:
-    """Files of ours that ``file`` imports, at module level or inside a function."""
+    """Files of ours that ``file`` imports, at module level or inside a function; not those for type checkers alone."""
     found: list[Path] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in _that_run(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [path for alias in node.names for path in _resolve(alias.name)]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found += _resolve(node.module)
             found += [path for alias in node.names for path in _resolve(f"{node.module}.{alias.name}")]
     return tuple(found)
+
+
+def _that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below ``if TYPE_CHECKING:``, which no result can depend on."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for otherwise in node.orelse:
+                yield from (otherwise, *_that_run(otherwise))
+            continue
+        yield node
+        yield from _that_run(node)
 
 
 def _resolve(module: str) -> list[Path]:

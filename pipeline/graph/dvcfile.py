@@ -39,17 +39,20 @@ def in_step(workspace: Path, settings: Settings) -> bool:
 
 
 def require_tracked(workspace: Path, stage: Stage, settings: Settings) -> None:
-    """What the stage is about to read from outside is among its deps; else DVC would not notice when it changes.
+    """What the stage is about to read, and the plug-ins it runs, are among its deps; else DVC would not notice when one
+    of them changes. `dvc exp run -S` can ask for what dvc.yaml was not rendered for.
 
     Raises:
-        WorkspaceError: params.yaml names a place that dvc.yaml, rendered before, does not.
+        WorkspaceError: params.yaml asks for a dep that dvc.yaml, rendered before, does not name.
     """
     entry = params.read(workspace / FILE)["stages"][stage.name] if (workspace / FILE).is_file() else {}
-    deps = entry.get("deps", [])
-    for place in outside.places(stage, settings):
-        if place.path not in deps and f"${{{place.key}}}" not in deps:
+    tracked = entry.get("deps", [])
+    wanted = _entry(workspace, stage, settings, params.read(workspace / params.FILE)).get("deps", [])
+    places = {f"${{{place.key}}}": place.path for place in outside.places(stage, settings)}
+    for dep in wanted:
+        if dep not in tracked and places.get(dep, dep) not in tracked:
             raise WorkspaceError(
-                expected=f"'{place.path}' among the deps of stage {stage.name}",
+                expected=f"'{places.get(dep, dep)}' among the deps of stage {stage.name}",
                 found=f"a {FILE} that was rendered for other parameters",
                 where=str(workspace / FILE),
                 remedy="graftline render (graftline run does it by itself).",

@@ -29,14 +29,10 @@ class Stage(NamedTuple):
         return importlib.import_module(f"pipeline.stages.{self.name}")
 
     def inputs_used(self, settings: Settings) -> tuple[str, ...]:
-        """The inputs that these settings make use of: a fetched backbone does not depend on images, one chosen from
-        candidates depends on those of both domains; int8 alone may calibrate on the source's."""
-        if self.name == "export" and not settings.export.int8:
-            return tuple(name for name in self.inputs if name != "source_manifest")
-        if self.name != "backbone" or settings.backbone.candidates:
-            return self.inputs
-        domains = settings.backbone.pretrain.domains if settings.backbone.pretrains else ()
-        return tuple(f"{domain}_manifest" for domain in domains)
+        """The inputs that these settings make use of; a stage's module says so where it does not use all."""
+        unused = getattr(self.module, "inputs_unused", None)
+        left_out = unused(settings.section(self.name)) if unused else ()
+        return tuple(name for name in self.inputs if name not in left_out)
 
 
 SOURCES = "pipeline.data.sources"

@@ -45,6 +45,8 @@ class BackboneFacts(Document):
     """Where the weights come from, for people: ``torchvision IMAGENET1K_V1``, ``pretrained on the source domain``."""
     source_accuracy: float | None = None
     """Accuracy on the source's validation split under the head it was pretrained with, if that was done here."""
+    pretrained_on_source: bool = False
+    """Were they trained here on the source's labels, so that their BatchNorm statistics are those of the source?"""
     head_classes: int | None = None
     """Outputs of the checkpoint's own head, where it came with one."""
 
@@ -71,6 +73,7 @@ class BackboneWeights:
         preprocessing: Preprocessing,
         origin: str,
         source_accuracy: float | None = None,
+        pretrained_on_source: bool = False,
         head: State | None = None,
     ) -> Self:
         state = contiguous(state)
@@ -81,6 +84,7 @@ class BackboneWeights:
             digest=digests.of_bytes(safetensors.torch.save(state)),
             origin=origin,
             source_accuracy=source_accuracy,
+            pretrained_on_source=pretrained_on_source,
             head_classes=len(head["bias"]) if head else None,
         )
         return cls(facts, state, contiguous(head) if head else None)

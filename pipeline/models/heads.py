@@ -81,6 +81,8 @@ class NeighboursHead(_Fixed):
     """
 
     kind = "neighbours"
+    differentiable = False
+    """Where all votes agree the gradient vanishes: an attack or a map by it would be noise that looks like strength."""
     centre: Tensor
     exemplars: Tensor
     votes: Tensor

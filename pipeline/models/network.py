@@ -161,11 +161,14 @@ class TrainedNetwork:
     def build(self) -> Network:
         """The network in eval mode, on the CPU, without gradients."""
         network = Network(self.facts.backbone, build_backbone(self.facts.backbone), len(self.classes))
-        prefix = f"{HEAD}."
-        values = {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
-        network.head = heads.restored(self.facts.head, values)
+        network.head = self._head()
         network.load_state_dict(self.state)
         return network.eval().requires_grad_(False)
+
+    def _head(self) -> heads.Head:
+        prefix = f"{HEAD}."
+        values = {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
+        return heads.restored(self.facts.head, values)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -182,8 +185,10 @@ class TrainedNetwork:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the ONNX file should say about itself."""
+        """What the ONNX file should say about itself; ``head_step`` is the head's, see :mod:`pipeline.models.heads`."""
         return {
+            "head": self.facts.head,
+            "head_step": repr(float(self._head().step)),
             "backbone": self.facts.backbone,
             "strategy": self.facts.strategy,
             "weights_digest": self.facts.weights_digest,

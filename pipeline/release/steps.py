@@ -41,7 +41,7 @@ __all__ = [
     "hold",
     "live_curves",
     "pin_champion",
-    "pin_data_profile",
+    "pin_last_data",
     "promote",
     "promote_version",
     "publish",
@@ -80,7 +80,7 @@ def recover(workspace: Path, settings: Settings) -> list[str]:
     return [*([reconciled.line] if reconciled else []), *leftovers.clear(desk)]
 
 
-def pin_data_profile(workspace: Path, settings: Settings) -> bool:
+def pin_last_data(workspace: Path, settings: Settings) -> bool:
     """Before a stale ingest: keep the last data's profile, and what their features were, for comparison. Returns
     whether either changed."""
     changed = [pin.pin_data_profile(workspace), pin.pin_previous_domain(workspace)]

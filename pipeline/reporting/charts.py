@@ -360,7 +360,7 @@ class Point(NamedTuple):
 def scatter(
     points: Sequence[Point], legend: Sequence[tuple[str, str]], names: Sequence[tuple[float, float, str]] = ()
 ) -> Markup:
-    """Dots on a plane whose axes mean nothing, in the order given. ``legend`` is (name, style), ``names`` are written
+    """Marks on a plane whose axes mean nothing, in the order given. ``legend`` is (name, style), ``names`` are written
     over the dots: (x, y, text)."""
     frame = Frame(10, 34, 540, 400, _limits([point.x for point in points]), _limits([point.y for point in points]))
     parts = [
@@ -368,16 +368,24 @@ def scatter(
             0, frame.top - 10, 560, frame.height + 20
         ),
         *_dot_legend(legend),
-        *(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="point {}"><title>{}</title></circle>').format(
-                frame.x(point.x), frame.y(point.y), point.style, point.says
-            )
-            for point in points
-        ),
+        *(_marker(frame.x(point.x), frame.y(point.y), 3, point.style, point.says) for point in points),
         *(_text(frame.x(x), frame.y(y) + 4, shortened(name, 16), "place") for x, y, name in names),
     ]
     domains = " and ".join(name for name, _ in legend)
     return _svg(560, frame.bottom + 12, f"Map of the features of {domains}", _join(parts), shrink=0.6)
+
+
+def _marker(x: float, y: float, radius: float, style: str, says: str = "") -> Markup:
+    """A disc, or a diamond for ``second``: the shape tells where the colour does not."""
+    if style == "second":
+        side = 1.25 * radius
+        shape = Markup('path d="M{:.1f},{:.1f}l{:.2f},{:.2f} {:.2f},{:.2f} {:.2f},{:.2f}z"').format(
+            x, y - side, side, side, -side, side, -side, -side
+        )
+    else:
+        shape = Markup('circle cx="{:.1f}" cy="{:.1f}" r="{:g}"').format(x, y, radius)
+    title = Markup("<title>{}</title>").format(says) if says else Markup("")
+    return Markup('<{} class="point {}">{}</{}>').format(shape, style, title, shape.split(" ")[0])
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -387,7 +395,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 def _dot_legend(legend: Sequence[tuple[str, str]]) -> Iterable[Markup]:
     x = 6.0
     for name, style in legend:
-        yield Markup('<circle cx="{:.1f}" cy="8" r="4.5" class="point {}"/>').format(x, style)
+        yield _marker(x, 8, 4.5, style)
         yield _text(x + 10, 12, name, "tick", "start")
         x += CHARACTER_PX * len(name) + 40
 

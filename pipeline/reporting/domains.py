@@ -57,8 +57,19 @@ def distance_row(entry: Json) -> DistanceRow:
 
 def _note(report: Json) -> str:
     return (
-        f"{report['source_images']:,} and {report['target_images']:,} images, {report['images_per_draw']:,} of each "
-        f"at a time, in the principal directions that hold {report['variance_kept']:.0%} of the features’ variance."
+        f"{report['source_images']:,} and {report['target_images']:,} images, {report['source_per_draw']:,} and "
+        f"{report['target_per_draw']:,} of them at a time, in the principal directions that hold "
+        f"{report['variance_kept']:.0%} of the features’ variance. {range_note(report)}"
+    )
+
+
+def range_note(report: Json) -> str:
+    """What stands beside the values, in sentences."""
+    biased = " and ".join(entry["name"] for entry in report["distances"] if entry["is_biased"])
+    exact = " and ".join(entry["name"] for entry in report["distances"] if not entry["is_biased"])
+    return (
+        f"{exact}: 95 % intervals, MMD squared. {biased}: range over half samples, biased upwards; "
+        "compare with the null level only."
     )
 
 

@@ -175,7 +175,7 @@ def gaps(metrics: Json | None) -> list[str]:
 
 def _gap(entry: Json) -> str:
     gap, low, high = (f"{100 * entry[key]:+.1f}".replace("-", "−") for key in ("gap", "gap_low", "gap_high"))
-    means = "more than chance explains" if entry["gap_low"] > 0 else "no more than chance explains"
+    means = "more than chance explains" if entry["gap_low"] > 0 else "chance alone could explain it"
     between = f"between “{entry['best']}” and “{entry['worst']}”"
     chosen = f", the surest of all pairs of its {entry['slices']} values" if entry["slices"] > 2 else ""
     return f"{entry['column']}: {gap} points ({low} to {high}) {between}{chosen}: {means}."

@@ -104,6 +104,9 @@ robustness.pgd_8_accuracy|rate }} at 8/255.
 {% else %}
 Attacks by gradient do not apply to this head; that is no proof of strength.
 {% endif %}
+{% if shipped_int8 %}
+These figures are of the float32 network by torch, not of the int8 file.
+{% endif %}
 {% endif %}
 
 ## Gates

@@ -43,6 +43,9 @@ REFERENCE_BATCH = 32
 FLIPS = 3
 """So many comparisons on one image may fall to the other side."""
 
+CONTINUOUS = 1e-4
+"""A probability that differs by more has met a comparison that fell to the other side."""
+
 
 class BatchParity(Document):
     """One batch size."""
@@ -55,6 +58,8 @@ class BatchParity(Document):
     """Images on which the two name different classes, ties left out."""
     ties: int = 0
     """Images on which they name different classes that the network holds for all but equal; 0 where ``step`` is 0."""
+    jumps: int = 0
+    """Images with a probability that differs by more than ``CONTINUOUS``."""
     max_probability_delta: float
 
 
@@ -69,6 +74,8 @@ class ParityReport(Document):
     """Over all batch sizes; the same image counts once per batch size."""
     ties: int = 0
     """Likewise."""
+    jumps: int = 0
+    """Images, over all batch sizes, on which a comparison of the head fell to the other side."""
     max_probability_delta: float
     """Largest absolute difference of any probability, over all batch sizes."""
     step: float = 0.0
@@ -108,6 +115,7 @@ def compare(
         split=split,
         disagreements=sum(batch.disagreements for batch in batches),
         ties=sum(batch.ties for batch in batches),
+        jumps=sum(batch.jumps for batch in batches),
         max_probability_delta=max(batch.max_probability_delta for batch in batches),
         step=step,
         batches=batches,
@@ -122,7 +130,7 @@ def _answered(reference: Reference, images: Iterable[np.ndarray], batch_size: in
 
 def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int, step: float) -> BatchParity:
     """The file's answers, ``batch_size`` images at a time, against the network's."""
-    compared, sizes, disagreements, ties, delta = 0, set(), 0, 0, 0.0
+    compared, sizes, disagreements, ties, jumps, delta = 0, set(), 0, 0, 0, 0.0
     for part in batched(expected, batch_size):
         truth = np.stack([answer for _, answer in part])
         answered = predictor.run(np.stack([image for image, _ in part])).probabilities
@@ -131,13 +139,16 @@ def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int
         differ, tied = truth.argmax(1) != answered.argmax(1), _tied(truth, step)
         disagreements += int((differ & ~tied).sum())
         ties += int((differ & tied).sum())
-        delta = max(delta, float(np.abs(truth - answered).max()))
+        apart = np.abs(truth - answered).max(axis=1)
+        jumps += int((apart > CONTINUOUS).sum())
+        delta = max(delta, float(apart.max()))
     return BatchParity(
         batch_size=batch_size,
         images=compared,
         sizes=len(sizes),
         disagreements=disagreements,
         ties=ties,
+        jumps=jumps,
         max_probability_delta=delta,
     )
 

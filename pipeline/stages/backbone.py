@@ -166,6 +166,14 @@ class Params(Candidate):
         return any(choice.weights == "pretrain" for _, choice in self.choices)
 
 
+def inputs_unused(params: Params) -> tuple[str, ...]:
+    """A fetched backbone does not depend on images; one chosen from candidates depends on those of both domains."""
+    if params.candidates:
+        return ()
+    read = {f"{domain}_manifest" for domain in params.pretrain.domains} if params.pretrains else set()
+    return tuple(sorted({"label_space", "source_manifest", "target_manifest"} - read))
+
+
 def run(
     params: Params,
     context: Context,

@@ -48,10 +48,9 @@ def run(
     """Compare; the report about the source depends on this run's data alone, the one on drift on the last run's too."""
     from pipeline.evaluation.domain_card import DomainCard
 
-    source = source_manifest.split("train", "val")
-    source = source.where(source.frame["label"].isin(label_space.classes))
     target = target_manifest.split("train", "val")
-    domains = _against_source(params, context, source, target, source_features, target_features)
+    source, remark = _source(source_manifest.split("train", "val"), label_space)
+    domains = _against_source(params, context, source, target, source_features, target_features, remark)
     drift = _against_last_run(params, context, target, target_features, previous_domain)
     card = DomainCard.of(
         target.frame["id"].tolist(),
@@ -64,6 +63,15 @@ def run(
     return Result(f"{_line(domains, 'source')} · {_line(drift, 'last run')}", outputs)
 
 
+def _source(images: Manifest, label_space: LabelSpace) -> tuple[Manifest, list[str]]:
+    """The images of the target's classes; all where there are none, and a sentence about it."""
+    mapped = images.where(images.frame["label"].isin(label_space.classes))
+    if len(mapped) or not len(images):
+        return mapped, []
+    reason = "has a class of the target" if len(images.labelled) else "has a label"
+    return images, [f"No image of the source {reason}: all {len(images):,} of them are compared."]
+
+
 def _against_source(
     params: Params,
     context: Context,
@@ -71,6 +79,7 @@ def _against_source(
     target: Manifest,
     source_features: FeatureTable,
     target_features: FeatureTable,
+    remark: list[str],
 ) -> DomainReport:
     from pipeline.evaluation.domains import DomainReport, compare
 
@@ -85,17 +94,19 @@ def _against_source(
         target_labels=_labels(target),
         **params.model_dump(),
     )
-    return report.model_copy(update={"sentences": [*report.sentences, LIMIT]})
+    return report.model_copy(update={"sentences": [*remark, *report.sentences, LIMIT]})
 
 
 def _against_last_run(
     params: Params, context: Context, target: Manifest, features: FeatureTable, previous: DomainCard
 ) -> DomainReport:
-    """Images that the card has too are left out of this run's: what is on both sides would hide what is new."""
+    """Images that the last run had, too, are left out of this one's: what is on both sides would hide what is new."""
+    import pandas as pd
+
     from pipeline.evaluation.domains import DomainReport, compare
 
     names = ("last run", "target")
-    fresh = target.where(~target.frame["id"].isin(previous.ids))
+    fresh = target.where(pd.Series(~previous.knows(target.frame["id"].tolist()), dtype=bool))
     reason = _why_not(previous, features, fresh)
     if reason:
         return DomainReport(source=names[0], target=names[1], target_images=len(target), sentences=[reason])

@@ -31,6 +31,11 @@ class Params(base.Params):
     int8_calibration_images: int = Field(128, ge=1, description="at most this many training images set its ranges")
 
 
+def inputs_unused(params: Params) -> tuple[str, ...]:
+    """int8 alone may calibrate on the source's images."""
+    return () if params.int8 else ("source_manifest",)
+
+
 def run(
     params: Params,
     context: Context,

@@ -188,7 +188,7 @@ def _settle_labels(params: Params, target: pd.DataFrame, source: pd.DataFrame) -
     from pipeline.data.labels import LabelSpace, check_label_map
 
     answers, known = target["label"].dropna().unique(), source["label"].dropna().unique()
-    check_label_map(params.label_map, known, answers)
+    check_label_map(params.label_map, known, params.classes or answers)
     source["label"] = source["label"].replace(params.label_map)
     space = LabelSpace.between(answers, source["label"].dropna().unique(), params.classes)
     if len(space.classes) == 1:

@@ -28,6 +28,11 @@ class Params(EngineOptions):
     strategy: chosen_by_name(STRATEGIES) = "lp_ft"  # type: ignore[valid-type]  # a type made at run time
 
 
+def inputs_unused(params: Params) -> tuple[str, ...]:
+    """How far the domains are apart decides what `auto` tries, and nothing else."""
+    return () if params.strategy.name == "auto" else ("domains",)
+
+
 def run(
     params: Params,
     context: Context,
@@ -38,7 +43,7 @@ def run(
     target_manifest: Manifest,
     source_features: FeatureTable,
     target_features: FeatureTable,
-    domains: DomainReport,
+    domains: DomainReport | None = None,
 ) -> Result:
     """Fit the strategy; equal params, inputs and seed give an equal network on one machine's CPU."""
     from pipeline.models.network import TrainedNetwork

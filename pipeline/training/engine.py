@@ -6,11 +6,13 @@ added draw elsewhere changes what follows.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +63,13 @@ class Score(NamedTuple):
 
     loss: float
     accuracy: float
+
+
+class _Before(NamedTuple):
+    """Copies from before an epoch, to go back to."""
+
+    network: State
+    objective: State
 
 
 @dataclass
@@ -123,7 +132,7 @@ def _guards(state: _State, groups: list[Group]) -> dict[str, bool]:
         "training_loss_did_not_diverge": not any(_diverged(state, name) for name in {row.phase for row in groups}),
         "validation_losses_finite": all(math.isfinite(entry.val_loss or 0.0) for entry in state.history),
     }
-    if any(not group.trainable for group in groups):
+    if state.moved or any(not group.trainable for group in groups):
         guards["frozen_weights_unchanged"] = not state.moved
     return guards
 
@@ -153,14 +162,15 @@ def describe(network: Network, phase: Phase) -> list[Group]:
 def _describe(network: Network, phase: Phase, group: str) -> Group:
     rate = phase.learning_rates[group]
     has_batch_norm = any(isinstance(module, BATCH_NORM) for module in network.modules_of(group))
-    moves = rate is not None and phase.batch_norm == "train"
+    statistics_move = rate is not None and phase.batch_norm == "train"
+    values, moving = network.parameters_of(group), trainable(network, phase, group)
     return Group(
         phase=phase.name,
         group=group,
-        parameters=sum(value.numel() for value in network.parameters_of(group).values()),
-        trainable=rate is not None,
-        learning_rate=rate,
-        batch_norm="none" if not has_batch_norm else "updated" if moves else "fixed",
+        parameters=sum(values[name].numel() for name in moving or values),
+        trainable=bool(moving),
+        learning_rate=rate if moving else None,
+        batch_norm="none" if not has_batch_norm else "updated" if statistics_move else "fixed",
     )
 
 
@@ -184,19 +194,14 @@ class _Loop:
         self.preprocessing = train.bank.preprocessing
         self.checkpoints = _Checkpoints(context.scratch, name, self.device)
         self.state = self.checkpoints.load() or _State()
-        self.curves = _Curves(context.scratch, self.state.history)
+        self.curves = _Curves(context.scratch, name, self.state.history)
         self.batch_size = min(options.batch_size, len(train))
         self.steps_per_epoch = max(math.ceil(len(train) / self.batch_size), options.min_steps_per_epoch)
         images = sum(phase.epochs for phase in phases) * self.steps_per_epoch * self.batch_size
         self.meter = Meter(what=name, unit="images", total=images)
 
     def run(self) -> None:
-        self.network.to(self.device).to(memory_format=memory_format(self.device))
-        self.objective.to(self.device)
-        if self.state.network is not None:
-            self.network.load_state_dict(self.state.network)
-        if self.state.objective is not None:
-            self.objective.load_state_dict(self.state.objective)
+        self._prepare()
         for number in range(self.state.phase, len(self.phases)):
             if number != self.state.phase:
                 done = self.state
@@ -207,8 +212,21 @@ class _Loop:
         self.meter.close()
         self.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
+    def _prepare(self) -> None:
+        """Bring everything onto the device, as the checkpoint has it if there was one."""
+        self.network.to(self.device).to(memory_format=memory_format(self.device))
+        self.objective.to(self.device)
+        if self.state.network is not None:
+            self.network.load_state_dict(self.state.network)
+        if self.state.objective is not None:
+            self.objective.load_state_dict(self.state.objective)
+        if self.state.start is not None:
+            self.state.start = {name: value.to(self.device) for name, value in self.state.start.items()}
+
     def _run_phase(self, phase: Phase) -> None:
         state, frozen = self.state, self._frozen(phase)
+        self.network.zero_grad(set_to_none=True)
+        self.objective.zero_grad(set_to_none=True)
         optimizer = self._optimizer(phase)
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
@@ -225,7 +243,7 @@ class _Loop:
 
     def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
         state = self.state
-        before = _copy(self.network.state_dict())
+        before = _Before(_copy(self.network.state_dict()), _copy(self.objective.state_dict()))
         seed = derive(self.seed, self.name, phase.name, "epoch", state.epoch)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -273,7 +291,7 @@ class _Loop:
         terms["loss"].backward()
         self._hold_to_start(phase)
         if self.options.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
+            nn.utils.clip_grad_norm_(self._trained_by(optimizer), self.options.clip_norm)
         optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
@@ -303,7 +321,7 @@ class _Loop:
                 value.grad.add_(value.detach() - start[name], alpha=phase.l2_sp)
 
     def _finish_epoch(
-        self, phase: Phase, optimizer: torch.optim.Optimizer, terms: dict[str, float], before: State
+        self, phase: Phase, optimizer: torch.optim.Optimizer, terms: dict[str, float], before: _Before
     ) -> None:
         state = self.state
         state.epoch += 1
@@ -314,11 +332,11 @@ class _Loop:
                 "Usually a learning rate is too high: lower the strategy's rates tenfold, or set clip_norm to 1."
             )
         score = self._score()
-        state.waited += 1
-        if phase.keep == "best":
-            self._keep_if_best(phase, score)
         self.network.eval()
         judgement = self.objective.judge(self.network, self.device)
+        state.waited += 1
+        if phase.keep == "best" and judgement.breach is None:
+            self._keep_if_best(phase, score)
         entry = Epoch(
             phase=phase.name,
             epoch=state.epoch,
@@ -333,10 +351,11 @@ class _Loop:
         if judgement.breach is not None:
             self._take_back(phase, optimizer, judgement.breach, before)
 
-    def _take_back(self, phase: Phase, optimizer: torch.optim.Optimizer, breach: str, before: State) -> None:
+    def _take_back(self, phase: Phase, optimizer: torch.optim.Optimizer, breach: str, before: _Before) -> None:
         """Return to the epoch before, with half the rates and a fresh memory of gradients."""
         state = self.state
-        self.network.load_state_dict(before)
+        self.network.load_state_dict(before.network)
+        self.objective.load_state_dict(before.objective)
         optimizer.state.clear()
         state.rate_factor /= 2
         state.breaches.append(f"Epoch {state.epoch} of phase {phase.name} was taken back: {breach}")
@@ -367,6 +386,12 @@ class _Loop:
             return torch.optim.SGD(groups, momentum=0.9)
         return torch.optim.AdamW(groups)
 
+    def _trained_by(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+        """In the modules' order, which does not depend on rates: that of a norm's terms decides how it is rounded."""
+        trained = {id(value) for group in optimizer.param_groups for value in group["params"]}
+        everything = (*self.network.parameters(), *self.objective.parameters())
+        return [value for value in everything if id(value) in trained]
+
     def _set_rates(self, optimizer: torch.optim.Optimizer, phase: Phase, step: int) -> None:
         factor = self.state.rate_factor * schedule(step, phase.epochs * self.steps_per_epoch, phase.warmup)
         for group in optimizer.param_groups:
@@ -375,15 +400,16 @@ class _Loop:
     def _autocast(self) -> torch.autocast:
         wanted = self.options.precision
         if wanted == "auto":
-            capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+            capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
             wanted = "bfloat16" if capable else "float32"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted == "bfloat16")
 
     def _frozen(self, phase: Phase) -> State:
-        """Copies of everything that this phase must not move: statistics of frozen groups included."""
+        """Copies of everything that this phase must not move, BatchNorm statistics included where they stand still."""
         frozen: State = {}
         for group, rate in phase.learning_rates.items():
-            values = self.network.state_of(group) if rate is None else self.network.parameters_of(group)
+            still = rate is None or phase.batch_norm == "eval"
+            values = self.network.state_of(group) if still else self.network.parameters_of(group)
             moving = trainable(self.network, phase, group)
             frozen |= {name: value for name, value in values.items() if name not in moving}
         return _copy(frozen)
@@ -456,6 +482,16 @@ def score(network: Network, images: Images, device: torch.device, *, batch_size:
     return Score(losses / len(images), hits / len(images))
 
 
+def score_on(device: str, network: Network, images: Images, *, batch_size: int = 256) -> Score:
+    """:func:`score` on the device of this name (see :func:`~pipeline.core.device.choose`); the network, on the CPU
+    before, is there again after it.
+    """
+    place = choose(device)
+    found = score(network.to(place), images, place, batch_size=batch_size)
+    network.to("cpu")
+    return found
+
+
 def _is_out_of_patience(phase: Phase, state: _State) -> bool:
     return phase.patience is not None and state.best is not None and state.waited >= phase.patience
 
@@ -505,13 +541,26 @@ class _Checkpoints:
 
 
 class _Curves:
-    """``live.jsonl``: one line per epoch as it ends, for whoever watches."""
+    """``live.jsonl``: one line per epoch as it ends, for whoever watches.
 
-    def __init__(self, folder: Path | None, history: list[Epoch]) -> None:
+    A later call of :func:`fit` in the same folder adds its lines to those of the earlier ones. ``live.parts.json`` says
+    at which line each began, in their order: one that is begun again, after a kill, takes its lines back, and with them
+    those of all that followed, which will be begun again too.
+    """
+
+    def __init__(self, folder: Path | None, name: str, history: list[Epoch]) -> None:
         self.path = folder and folder / "live.jsonl"
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("".join(map(_line, history)), encoding="utf-8")
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        index = self.path.with_name("live.parts.json")
+        begun: dict[str, int] = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.is_file() else []
+        first = begun.get(name, len(lines))
+        earlier = dict(takewhile(lambda part: part[0] != name, begun.items()))
+        with replacing(index) as fresh:
+            fresh.write_text(json.dumps(earlier | {name: first}), encoding="utf-8")
+        self.path.write_text("".join([*lines[:first], *map(_line, history)]), encoding="utf-8")
 
     def append(self, entry: Epoch) -> None:
         if self.path is not None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.core.device import choose
 from pipeline.core.params import PluginParams
 from pipeline.models.network import Network
-from pipeline.training.engine import Outcome, fit, score
+from pipeline.training.engine import Outcome, fit, score_on
 from pipeline.training.objectives import Objective
 from pipeline.training.phases import Phase
 from pipeline.training.task import Fitted, Task
@@ -31,7 +30,7 @@ def fine_tune(
     outcome = fit(network, phases, task.fit_images, task.val_images, task.options, task.context, objective=objective)
     facts.setdefault("selection", "validation split" if task.holds_out else "none")
     if task.val_images is not None:
-        facts["val_accuracy"] = score(network, task.val_images, choose("cpu"), batch_size=256).accuracy
+        facts["val_accuracy"] = score_on(task.context.device, network, task.val_images).accuracy
     record = task.record(
         params,
         history=outcome.history,

@@ -19,7 +19,7 @@ from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
-from pipeline.training.engine import fit, score
+from pipeline.training.engine import fit, score_on
 from pipeline.training.objectives import UNLABELLED, Images
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
@@ -95,13 +95,14 @@ def supervised(
     known = val.where(val.frame["label"].isin(classes))
     held_out = _images(known, space.indices(known.frame["label"]), start, options, context)
     fit(network, [phase], fit_images, held_out, options, context, name="pretrain")
-    accuracy = score(network, held_out, choose("cpu"), batch_size=256).accuracy if len(held_out) else None
+    accuracy = score_on(context.device, network, held_out).accuracy if len(held_out) else None
     weights = BackboneWeights.of(
         start.name,
         network.backbone.state_dict(),
         preprocessing=start.preprocessing,
         origin=start.origin("pretrained on the source domain"),
         source_accuracy=accuracy,
+        pretrained_on_source=True,
         head=dict(network.head.state_dict()),
     )
     judged = "" if accuracy is None else f" · source validation accuracy {accuracy:.1%}"

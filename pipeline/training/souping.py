@@ -10,7 +10,7 @@ import torch
 from pipeline.core.device import choose
 from pipeline.core.errors import DataError
 from pipeline.models.network import Network, State, contiguous
-from pipeline.training.engine import Outcome, Score, fit, score
+from pipeline.training.engine import Outcome, Score, fit, score_on
 from pipeline.training.objectives import Images
 from pipeline.training.phases import Phase
 from pipeline.training.statistics import reestimate
@@ -53,7 +53,7 @@ def cook(task: Task, start: Network, phases: Sequence[Phase]) -> list[Ingredient
         start.load_state_dict(begin)
         outcome = fit(start, [phase], task.fit_images, val, task.options, task.context, name=phase.name)
         rate = max(rate for rate in phase.learning_rates.values() if rate is not None)
-        measured = _score(task, start, val)
+        measured = score_on(task.context.device, start, val)
         ingredients.append(Ingredient(number, rate, contiguous(start.state_dict()), outcome, measured))
     start.load_state_dict(begin)
     return ingredients
@@ -73,7 +73,7 @@ def greedy(task: Task, network: Network, ingredients: Sequence[Ingredient], *, r
         network.load_state_dict(average([one.state for one in [*members, candidate]]))
         if reestimates:
             _reestimate(task, network)
-        measured = _score(task, network, val)
+        measured = score_on(task.context.device, network, val)
         if _merit(measured) >= _merit(reached):
             members, reached, kept = [*members, candidate], measured, contiguous(network.state_dict())
     network.load_state_dict(kept)
@@ -127,13 +127,6 @@ def _val_images(task: Task) -> Images:
             remedy="Label more images, raise ingest.val_share, or choose lp_ft.",
         )
     return task.val_images
-
-
-def _score(task: Task, network: Network, val: Images) -> Score:
-    device = choose(task.context.device)
-    measured = score(network.to(device), val, device, batch_size=256)
-    network.to("cpu")
-    return measured
 
 
 def _reestimate(task: Task, network: Network) -> None:

@@ -6,9 +6,12 @@ Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation" (201
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network
@@ -29,16 +32,26 @@ def reestimate(
     norms = [module for module in network.modules() if isinstance(module, BATCH_NORM)]
     if not norms or len(images) < 2:
         return False
-    momenta = [norm.momentum for norm in norms]
     network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches, which are of one size but for one image
-        norm.train()
     order = np.random.default_rng(0).permutation(len(images))[:most]
-    for rows in np.array_split(order, math.ceil(len(order) / batch_size)):
-        network.backbone(plain_view(images.bank.fetch(rows).to(device), images.bank.preprocessing))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    with momentum_of(norms, None):  # the plain mean over all batches, which are of one size but for one image
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        for rows in np.array_split(order, math.ceil(len(order) / batch_size)):
+            network.backbone(plain_view(images.bank.fetch(rows).to(device), images.bank.preprocessing))
     network.eval()
     return True
+
+
+@contextmanager
+def momentum_of(norms: Sequence[BatchNorm], momentum: float | None) -> Iterator[None]:
+    """In the block these BatchNorm layers have this momentum, after it their own."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = momentum
+    try:
+        yield
+    finally:
+        for norm, own in zip(norms, before, strict=True):
+            norm.momentum = own

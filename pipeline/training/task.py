@@ -179,9 +179,13 @@ class Task:
         return replace(self, context=context)
 
     def without(self, ids: Collection[str]) -> Task:
-        """The task as if the target images ``ids`` did not exist."""
+        """The task as if the target images ``ids`` did not exist.
+
+        Raises:
+            DataError: fewer than two classes keep a labelled training image.
+        """
         train, val, target = (part.where(~part.frame["id"].isin(ids)) for part in (self.train, self.val, self.target))
-        return replace(self, train=train, val=val, target=target)
+        return _checked(replace(self, train=train, val=val, target=target))
 
     def pretrained_network(self) -> Network:
         """The backbone as given under a fresh head of zeros."""
@@ -286,17 +290,16 @@ def make_task(
         context=context,
         domains=domains,
     )
-    if labels_from != "checkpoint":
-        _check_classes(task)
-    return task
+    return _checked(task)
 
 
-def _check_classes(task: Task) -> None:
+def _checked(task: Task) -> Task:
     known = sorted(set(task.train.frame["label"]))
-    if len(known) < 2:
+    if len(known) < 2 and task.labels_from != "checkpoint":
         raise DataError(
             expected="labelled training images of at least two classes",
             found=f"{len(task.train)} labelled images of {len(known)} class(es) in the {task.labels_from} domain",
             where="ingest.target and ingest.source in params.yaml",
             remedy="Label a few images of each class, or add a labelled source.",
         )
+    return task

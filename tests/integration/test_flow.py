@@ -42,7 +42,7 @@ class World:
     def recover(self, *_):
         return []
 
-    def pin_data_profile(self, *_):
+    def pin_last_data(self, *_):
         return True
 
     def pin_champion(self, *_):

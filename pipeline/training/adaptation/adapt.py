@@ -32,7 +32,7 @@ from pipeline.training.engine import BATCH_NORM, DIVERGED, Outcome, fit, score
 from pipeline.training.objectives import Batch, Images, Judgement, Objective, Stream, View
 from pipeline.training.phases import Phase, Rates, discriminative
 from pipeline.training.record import Epoch
-from pipeline.training.statistics import reestimate
+from pipeline.training.statistics import momentum_of, reestimate
 from pipeline.training.task import Fitted, Task
 
 STEPS, LARGE_STEPS = 1200, 300
@@ -149,12 +149,8 @@ def statistics_stand_still(network: Network, *, wanted: bool = True) -> Iterator
     So these stay the target's while the source's images pass.
     """
     norms = [module for module in network.modules() if isinstance(module, BATCH_NORM) and wanted]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    yield
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    with momentum_of(norms, 0.0):
+        yield
 
 
 def has_source(task: Task) -> bool:
@@ -260,8 +256,14 @@ def _measure(task: Task, network: Network, objective: Adaptation, outcome: Outco
     sentences = [balance.sentence(task.classes)]
     if (before := objective.before) is not None:
         on_source = objective.accuracy_on_source(network, device)
-        held["source_retention"] = guards.source_is_retained(on_source, before)
-        sentences.append(f"On the source's held-out images {on_source:.1%} are right, {before:.1%} were before.")
+        told = f"On the source's held-out images {on_source:.1%} are right, {before:.1%} were before"
+        if guards.is_known(before, task.source_val_set.labels):
+            held["source_retention"] = guards.source_is_retained(on_source, before)
+            sentences.append(f"{told}.")
+        else:
+            sentences.append(f"{told}: too near to chance to tell whether anything was forgotten.")
+    elif has_source(task):
+        sentences.append("What is left of the source was not measured: none of its images are held out.")
     return _Measured(held, sentences, _held_out_accuracy(task, network, on_source, device))
 
 

@@ -18,6 +18,9 @@ HIDDEN = 1024
 LARGEST_PRODUCT = 4096
 """Features times classes up to which :class:`Joined` keeps every product."""
 
+SMALLEST_SUM = 1e-12
+"""What a row of the class confusion is at least divided by: no image may have a trace of a class's probability."""
+
 
 def entropy(probabilities: Tensor) -> Tensor:
     """−Σ_k p_k log p_k of each row, in nats: [B, classes] → [B]."""
@@ -35,7 +38,7 @@ def mcc_loss(logits: Tensor, temperature: float) -> Tensor:
     weights = 1 + torch.exp(-entropy(probabilities).detach())
     weights = weights / weights.mean()
     confusion = probabilities.T @ (weights[:, None] * probabilities)
-    confusion = confusion / confusion.sum(dim=1, keepdim=True)
+    confusion = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=SMALLEST_SUM)
     return (confusion.sum() - confusion.trace()) / logits.shape[1]
 
 

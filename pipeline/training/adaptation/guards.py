@@ -16,6 +16,9 @@ Floats = NDArray[np.floating]
 LEAST_RETENTION = 0.8
 """Of the accuracy on source validation images that an adapted network must keep."""
 
+LEAST_KNOWN = 0.2
+"""Share of the way from a constant answer to perfect ones that a network must have gone before it can forget."""
+
 MOST_IMBALANCE = 3.0
 """A class may be answered this many times more, or fewer, than expected."""
 
@@ -34,6 +37,15 @@ def source_retention(after: float, before: float) -> float:
 def source_is_retained(after: float, before: float) -> bool:
     """Does the network still know at least 80 % of what it knew of the source?"""
     return source_retention(after, before) >= LEAST_RETENTION
+
+
+def is_known(before: float, labels: NDArray[np.integer]) -> bool:
+    """Was the accuracy before adaptation on images with these ``labels`` [n] well above that of one constant answer?
+
+    Otherwise what is left of it is luck, and no guard.
+    """
+    constant = np.bincount(labels).max() / len(labels)
+    return bool(before >= constant + LEAST_KNOWN * (1 - constant))
 
 
 class Balance(NamedTuple):

@@ -16,7 +16,7 @@ from pipeline.training.adaptation.adapt import epochs_for, rates, starting_head,
 from pipeline.training.adaptation.params import TwoDomainParams
 from pipeline.training.classifiers import heads
 from pipeline.training.classifiers.linear_probe import Probe
-from pipeline.training.engine import DIVERGED, Outcome, Score, fit, score
+from pipeline.training.engine import DIVERGED, Outcome, Score, fit, score_on
 from pipeline.training.objectives import Batch, Images, Objective, Stream
 from pipeline.training.phases import Phase
 from pipeline.training.statistics import reestimate
@@ -29,9 +29,6 @@ RAMP = (1.0, 3.0)
 """First and last λ of :func:`ramped`."""
 
 PHASE, TUNING = "both_domains", "tune_head"
-
-BATCH_SIZE = 256
-"""Images per forward pass where nothing is learnt."""
 
 
 def fixed(weight: float) -> Weight:
@@ -164,9 +161,7 @@ def _joined(first: Outcome, second: Outcome) -> Outcome:
 
 
 def _on_validation(task: Task, network: Network) -> Score | None:
-    if task.val_images is None:
-        return None
-    return score(network, task.val_images, choose("cpu"), batch_size=BATCH_SIZE)
+    return None if task.val_images is None else score_on(task.context.device, network, task.val_images)
 
 
 def guards_of(outcome: Outcome) -> dict[str, bool]:

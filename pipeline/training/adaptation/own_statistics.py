@@ -50,8 +50,7 @@ def starting_network(task: Task) -> Start:
     if task.labels_from == "checkpoint":
         return Start(task.checkpoint_network(), {"selection": "none", "sentences": []})
     network = task.pretrained_network()
-    has_the_sources = task.backbone.facts.source_accuracy is not None
-    if not (task.labels_from == "source" and has_the_sources):
+    if not (task.labels_from == "source" and task.backbone.facts.pretrained_on_source):
         images = task.fit_images if task.labels_from == "source" else task.target_images
         if restate(network, images, task.context.device):
             task = _with_features_of(network, task)
@@ -73,11 +72,13 @@ def held_out_accuracy(task: Task, network: Network) -> float | None:
     """
     if task.val_images is None:
         return None
+    device = choose(task.context.device)
     kept = {name: value.clone() for name, value in network.named_buffers()}
+    network.to(device)
     if task.labels_from == "source":
-        reestimate(network, task.fit_images, choose("cpu"), batch_size=BATCH_SIZE, most=SOURCE_IMAGES)
-    accuracy = score(network, task.val_images, choose("cpu"), batch_size=BATCH_SIZE).accuracy
-    network.load_state_dict(kept, strict=False)
+        reestimate(network, task.fit_images, device, batch_size=BATCH_SIZE, most=SOURCE_IMAGES)
+    accuracy = score(network, task.val_images, device, batch_size=BATCH_SIZE).accuracy
+    network.to("cpu").load_state_dict(kept, strict=False)
     return accuracy
 
 

@@ -1,7 +1,7 @@
 """A small card of images on which an adapted network must still be right: what tells a collapse without target labels.
 
-Held-out images of the source, where there is one. Otherwise the target images that the network was surest of before,
-under its own answers to them.
+Held-out images of the source, where there are any and the network knows them. Otherwise the target images that it was
+surest of before, under its own answers to them.
 """
 
 from __future__ import annotations
@@ -60,17 +60,21 @@ def card_for(task: Task, network: Network) -> Card:
     """Ask ``network``, which is about to be adapted, and keep what it knows."""
     device = choose(task.context.device)
     network.to(device).eval()
-    card = _source_card(task) if len(task.source.split("val")) else _target_card(task, network, device)
-    card = card._replace(before=card.accuracy(network, device))
+    card = _source_card(task, network, device) or _target_card(task, network, device)
     network.to("cpu")
     return card
 
 
-def _source_card(task: Task) -> Card:
+def _source_card(task: Task, network: Network, device: torch.device) -> Card | None:
+    """None where no source image is held out, or the network is hardly better at them than one constant answer."""
     held_out = task.source.split("val")
+    if not len(held_out):
+        return None
     part = held_out.where(held_out.frame.groupby("label").cumcount() < PER_CLASS)
     images = Images(task.bank(part), task.label_space.indices(part.frame["label"]))
-    return Card(images, f"{len(part):,} held-out source images", "source_retention", own_statistics=True)
+    card = Card(images, f"{len(part):,} held-out source images", "source_retention", own_statistics=True)
+    card = card._replace(before=card.accuracy(network, device))
+    return card if guards.is_known(card.before, images.labels) else None
 
 
 def _target_card(task: Task, network: Network, device: torch.device) -> Card:
@@ -80,7 +84,9 @@ def _target_card(task: Task, network: Network, device: torch.device) -> Card:
     rows = torch.argsort(confidence, descending=True, stable=True)[:count].sort().values.cpu().numpy()
     part = Manifest(images.bank.manifest.frame.iloc[rows].reset_index(drop=True))
     told = f"the {count:,} target images that the network was surest of"
-    return Card(Images(task.bank(part), answers.cpu().numpy()[rows]), told, "answers_kept", own_statistics=False)
+    labelled = Images(task.bank(part), answers.cpu().numpy()[rows])
+    card = Card(labelled, told, "answers_kept", own_statistics=False)
+    return card._replace(before=card.accuracy(network, device))
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from pipeline.core.context import Context
+from pipeline.core.errors import DataError
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
 from pipeline.training.choice import answering
@@ -52,7 +53,11 @@ class _Judge:
         """Fit without one fold, answer that fold."""
         rows = self.folds[fold]
         held_out = self.labelled.where(self.labelled.frame.index.to_series().isin(rows))
-        without = self.task.without(set(held_out.frame["id"]))
+        try:
+            without = self.task.without(set(held_out.frame["id"]))
+        except DataError as error:  # groups may hold a whole class
+            contender.refuse(f"Without fold {fold + 1} there would be {error.found}.")
+            return
         tried = self.attempt(contender, without, part=f"fold-{fold}")
         if tried is None:
             return

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.training.classifiers.linear_probe import Head
+from pipeline.training.classifiers.linear_probe import Head, centred
 from pipeline.training.task import Labelled
 
 ROWS_AT_ONCE = 4096
@@ -84,7 +84,8 @@ def lda_path(sums: Sums, shrinkages: Sequence[float]) -> Iterator[Head]:
     """For each shrinkage γ in (0, 1] the head of linear discriminant analysis on standardised features.
 
     Logits are μ_cᵀ S⁻¹ x̂ − ½ μ_cᵀ S⁻¹ μ_c + log π_c, with class means μ_c, class shares π_c and the shrunken covariance
-    within classes S = (1 − γ) Σ + γ · mean(diag Σ) · I. S has the eigenvectors of Σ whatever γ is.
+    within classes S = (1 − γ) Σ + γ · mean(diag Σ) · I. S has the eigenvectors of Σ whatever γ is. What the logits
+    of all classes have in common is taken away.
     """
     mean, std, known = sums.mean, sums.std, sums.counts > 0
     counts, means = sums.counts[known], sums.totals[known] / sums.counts[known, None]
@@ -97,7 +98,7 @@ def lda_path(sums: Sums, shrinkages: Sequence[float]) -> Iterator[Head]:
         shrunken = (1 - shrinkage) * values + shrinkage * values.mean()
         weight = (turned / shrunken) @ vectors.T / std
         bias = np.log(counts / sums.count) - (np.square(turned) / shrunken).sum(axis=1) / 2 - weight @ mean
-        yield Head.of_known(known, weight, bias, len(known))
+        yield Head.of_known(known, *centred(weight, bias), len(known))
 
 
 def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -33,8 +33,20 @@ class Statistics:
 
     @classmethod
     def of(cls, task: Task, min_count: int) -> Self:
-        """Of all labelled images of the task (train and val; never test)."""
+        """Of all labelled images of the task (train and val; never test).
+
+        Raises:
+            DataError: no class has ``min_count`` images.
+        """
         classes = len(task.classes)
+        most = int(np.bincount(task.all_set.labels, minlength=classes).max(initial=0))
+        if most < min_count:
+            raise DataError(
+                expected=f"a class with {min_count:,} labelled images to send sums over",
+                found=f"{most:,} in the largest of {classes:,} classes",
+                where="the target's train and val splits",
+                remedy="Label more images, or lower --min-count; 2 is the least: a sum over one image is the image's.",
+            )
         sums = Sums.of(without_rare(task.all_set, classes, min_count), classes)
         return cls(sums, task.classes, task.backbone.digest, task.backbone.preprocessing.digest)
 
@@ -194,12 +206,12 @@ def _share_a_class(first: Sums, second: Sums) -> bool:
     return bool((same & np.isclose(first.totals, second.totals, rtol=1e-9, atol=1e-9).all(axis=1)).any())
 
 
-def told(task: Task, sites: np.ndarray, others: Sequence[Sums]) -> str:
-    """Who took part, as a sentence."""
-    here = len(np.unique(sites))
+def told(parts: Sequence[Labelled], others: Sequence[Sums], classes: int, min_count: int) -> str:
+    """Who took part, as a sentence; images that :func:`without_rare` leaves out are not counted."""
+    here = [part for part in (without_rare(part, classes, min_count) for part in parts) if len(part)]
     elsewhere = f" and {len(others)} other(s) sent sums over {sum(other.count for other in others):,.0f} images"
     return (
-        f"{here} site(s) of this workspace took part with {len(task.all_set):,} images"
+        f"{len(here)} site(s) of this workspace took part with {sum(map(len, here)):,} images"
         f"{elsewhere if others else ''}; no image left its site."
     )
 

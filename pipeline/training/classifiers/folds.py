@@ -36,7 +36,10 @@ def of_task(task: Task) -> tuple[list[Fold], str]:
 
 
 def rows_of_task(task: Task) -> tuple[list[Rows], str]:
-    """The same folds as row numbers, for those who know more of a row than its features and its label."""
+    """The same folds as row numbers, for those who know more of a row than its features and its label.
+
+    A fold that would be fitted to one class, as it holds out the only image of the other, is left out.
+    """
     everything = task.all_set
     if task.holds_out:
         order = np.arange(len(everything))
@@ -49,8 +52,12 @@ def rows_of_task(task: Task) -> tuple[list[Rows], str]:
     splitter = StratifiedKFold(count, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with one image is missing from one fold; that is handled
-        rows = [Rows(*pair) for pair in splitter.split(everything.features, everything.labels)]
-    return rows, f"{count}-fold cross-validation"
+        split = [Rows(*pair) for pair in splitter.split(everything.features, everything.labels)]
+    rows = [part for part in split if len(np.unique(everything.labels[part.fit])) > 1]
+    if not rows:
+        return [], NOTHING_HELD_OUT
+    dropped = len(rows) < count
+    return rows, f"{len(rows)} of {count} folds of cross-validation" if dropped else f"{count}-fold cross-validation"
 
 
 def _smallest_class(labels: np.ndarray) -> int:
@@ -61,6 +68,34 @@ def _smallest_class(labels: np.ndarray) -> int:
 def take(data: Labelled, rows: np.ndarray) -> Labelled:
     """Some of the rows, in the order of ``rows``."""
     return Labelled(data.features[rows], data.labels[rows])
+
+
+class Answered(NamedTuple):
+    """The held-out images of a fold that can be judged by."""
+
+    logits: np.ndarray
+    """[n, classes], −∞ for classes that the fold was not fitted to."""
+    labels: np.ndarray
+    weights: np.ndarray | None
+    """[n]; None weighs all alike."""
+
+    @property
+    def hits(self) -> int:
+        return int((self.logits.argmax(axis=1) == self.labels).sum())
+
+
+def answered(fold: Fold, logits: np.ndarray) -> Answered:
+    """What ``logits`` [n, classes] of the held-out images say where the fold could know.
+
+    An image of a class that its fold was not fitted to is a miss under every setting: it tells none of them from
+    another, is left out here, and counts in the number of held-out images alone.
+    """
+    known = np.bincount(fold.fit.labels, minlength=logits.shape[1]) > 0
+    rows = known[fold.held_out.labels]
+    kept = logits[rows]
+    kept[:, ~known] = -np.inf
+    weights = None if fold.held_out_weights is None else fold.held_out_weights[rows]
+    return Answered(kept, fold.held_out.labels[rows], weights)
 
 
 def joined(*parts: Labelled) -> Labelled:

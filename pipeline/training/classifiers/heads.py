@@ -68,8 +68,9 @@ def chosen_facts(task: Task, choice: Choice[Any], chosen: dict[str, float], *sen
 
 def facts(task: Task, probe: Probe, *sentences: str) -> dict[str, Any]:
     """The probe's part of a record; ``sentences`` follow the one on how its penalty was chosen."""
+    is_the_probes_alone = probe.accuracy is not None and not task.holds_out
     return {
-        "selection": probe.selection if task.holds_out else f"{probe.selection} of the probe",
+        "selection": f"{probe.selection} of the probe" if is_the_probes_alone else probe.selection,
         "chosen": {"penalty": probe.penalty},
         "cv_accuracy": None if task.holds_out else probe.accuracy,
         "sentences": [_choice(probe), *sentences],

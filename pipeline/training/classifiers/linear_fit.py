@@ -33,7 +33,6 @@ def fit(
         settings,
         answers,
         selection=selection,
-        classes=len(task.classes),
         what=params.name,
         patience=PATIENCE,
     )

@@ -127,7 +127,8 @@ def choose_penalty(
 
     Cross-entropy decides, not accuracy: it still tells penalties apart where a few dozen held-out images give all of
     them the same number of hits. The path ends early once it only gets worse. Weights of held-out rows weigh their
-    cross-entropy (Sugiyama et al. 2007), never the accuracy.
+    cross-entropy (Sugiyama et al. 2007), never the accuracy. An image of a class that its fold was not fitted to is a
+    miss under every penalty, and has no part in the cross-entropy.
     """
     pairs = [Fold(*fold) for fold in folds]
     ordered = sorted(penalties, reverse=True)
@@ -138,12 +139,12 @@ def choose_penalty(
     best_loss, waited = math.inf, 0
     fits = zip(ordered, *(path(fold.fit, ordered, classes, fold.fit_weights) for fold in pairs), strict=True)
     for penalty, *heads in track(fits, what="probe", unit="penalties", total=len(ordered)):
-        answers = [
-            (head.logits(fold.held_out.features), fold.held_out.labels, fold.held_out_weights)
-            for head, fold in zip(heads, pairs, strict=True)
-        ]
-        loss = sum(cross_entropy(*answer) * len(answer[1]) for answer in answers) / count
-        hits = sum(int((logits.argmax(axis=1) == labels).sum()) for logits, labels, _ in answers)
+        given = (head.logits(fold.held_out.features) for head, fold in zip(heads, pairs, strict=True))
+        answers = [held_out_folds.answered(fold, logits) for fold, logits in zip(pairs, given, strict=True)]
+        answers = [answer for answer in answers if len(answer.labels)]
+        judged = sum(len(answer.labels) for answer in answers)
+        loss = sum(cross_entropy(*answer) * len(answer.labels) for answer in answers) / max(1, judged)
+        hits = sum(answer.hits for answer in answers)
         waited += 1
         if loss < best_loss:
             best_loss, best, waited = loss, (penalty, hits / count), 0
@@ -190,9 +191,25 @@ class Fitter:
         return folded(self._model, self._scaler, self._classes)
 
 
-def folded(model: LogisticRegression | LinearSVC, scaler: Scaler, classes: int) -> Head:
-    """Fold the standardisation into the head, and give classes that were not seen a bias that never wins."""
+def centred(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same softmax from logits whose mean over classes is zero for every image.
+
+    The largest of them is then never below zero, and a class that is not to be answered loses everywhere. Logistic
+    regression from zero, and ridge on one-hot labels, need no such care.
+    """
+    return weight - weight.mean(axis=0), bias - bias.mean()
+
+
+def folded(model: LogisticRegression | LinearSVC, scaler: Scaler, classes: int, *, centre: bool = False) -> Head:
+    """Fold the standardisation into the head, and give classes that were not seen a bias that never wins.
+
+    ``centre`` as :func:`centred` does, for models whose logits do not add up to zero of themselves.
+    """
     weight, bias = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # sklearn keeps one row for two classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return Head.of_known(model.classes_, weight / scaler.std, bias - (weight / scaler.std) @ scaler.mean, classes)
+    weight = weight / scaler.std
+    bias = bias - weight @ scaler.mean
+    if centre:
+        weight, bias = centred(weight, bias)
+    return Head.of_known(model.classes_, weight, bias, classes)

@@ -16,7 +16,7 @@ def svm_path(data: Labelled, penalties: Sequence[float], classes: int) -> Iterat
     """For each penalty the head of one squared-hinge machine per class against the rest, on standardised features.
 
     Minimises mean_i Σ_c max(0, 1 − t_ic (w_c x̂_i + b_c))² + (penalty / 2)·(‖W‖² + ‖b‖²), t = +1 for the label's class
-    and −1 for the others (Fan et al., LIBLINEAR, 2008).
+    and −1 for the others (Fan et al., LIBLINEAR, 2008). What is common to the logits of all classes is taken away.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
@@ -28,4 +28,4 @@ def svm_path(data: Labelled, penalties: Sequence[float], classes: int) -> Iterat
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # see MOST_PASSES
             model.fit(scaled, data.labels)
-        yield folded(model, scaler, classes)
+        yield folded(model, scaler, classes, centre=True)

@@ -53,13 +53,15 @@ def votes_path(data: Labelled, features: np.ndarray, settings: Sequence[Votes], 
         for start in range(0, len(features), ROWS_AT_ONCE)
     ]
     similarity, rows = (np.concatenate([part[column] for part in parts]) for column in (0, 1))
-    voted = data.labels[rows][:, :, None] == np.arange(classes)
+    voted, images = data.labels[rows], np.arange(len(rows))
     for setting in settings:
         k = min(setting.k, most)
         nearest = similarity[:, :k] / setting.temperature
         weights = np.exp(nearest - nearest[:, :1])
-        shares = (weights[:, :, None] * voted[:, :k]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
-        yield np.log(shares + SMALLEST)
+        votes = np.zeros((len(rows), classes), weights.dtype)
+        for neighbour in range(k):
+            votes[images, voted[:, neighbour]] += weights[:, neighbour]
+        yield np.log(votes / weights.sum(axis=1, keepdims=True) + SMALLEST)
 
 
 def _nearest(similarity: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.core.progress import track
-from pipeline.training.classifiers.folds import Fold
+from pipeline.training.classifiers.folds import Fold, answered
 from pipeline.training.classifiers.linear_probe import cross_entropy
 from pipeline.training.classifiers.temperature import fit_temperature
 
@@ -41,7 +41,6 @@ def choose(
     answers: Sequence[Iterator[np.ndarray]],
     *,
     selection: str,
-    classes: int,
     what: str,
     calibrate: bool = True,
     patience: int | None = None,
@@ -58,7 +57,6 @@ def choose(
         answers: for each fold the logits [n, classes] of its held-out images under each setting, in order; computed as
             they are asked for.
         selection: what to call the folds in the record.
-        classes: how many there are.
         what: to call the work by while it runs.
         calibrate: False takes the logits as they are.
         patience: settings in a row that are no better before the rest is left out; None tries all.
@@ -67,14 +65,14 @@ def choose(
     """
     if not folds:
         return Choice(settings[len(settings) // 2], 1.0, None, selection, settings)
-    known = [np.bincount(fold.fit.labels, minlength=classes) > 0 for fold in folds]
     count = sum(len(fold.held_out) for fold in folds)
     best, best_loss, waited = Choice(settings[0], 1.0, None, selection, settings), math.inf, 0
     with threadpool_limits(1):  # sums over several threads round differently
         tried = zip(settings, *answers, strict=True)
         for setting, *given in track(tried, what=what, unit="settings", total=len(settings)):
-            judged = [_judged(*each) for each in zip(given, folds, known, strict=True)]
-            logits, labels = (np.concatenate([part[column] for part in judged]) for column in (0, 1))
+            judged = [answered(fold, logits) for fold, logits in zip(folds, given, strict=True)]
+            logits = np.concatenate([part.logits.astype(np.float64) for part in judged])
+            labels = np.concatenate([part.labels for part in judged])
             temperature = fit_temperature(logits, labels) if calibrate else 1.0
             loss = cross_entropy(logits / temperature, labels)
             waited += 1
@@ -84,9 +82,3 @@ def choose(
             if waited == patience:
                 break
     return best
-
-
-def _judged(logits: np.ndarray, fold: Fold, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of the images whose class the fold was fitted to; other classes cannot be answered."""
-    rows = known[fold.held_out.labels]
-    return np.where(known, logits[rows].astype(np.float64), -np.inf), fold.held_out.labels[rows]

@@ -61,9 +61,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         yield prototypes.cosines(fold.fit, fold.held_out.features, centre, classes)
 
     pairs, selection = folds.of_task(task)
-    choice = choose(
-        pairs, [None], [trial(fold) for fold in pairs], selection=selection, classes=classes, what="class means"
-    )
+    choice = choose(pairs, [None], [trial(fold) for fold in pairs], selection=selection, what="class means")
     network = task.pretrained_network()
     network.head = prototypes.head_of(task.all_set, centre, choice.temperature, classes)
     chosen, sentences = {"temperature": choice.temperature}, ["The backbone stayed frozen; each class is one mean."]

@@ -6,7 +6,8 @@ that would need the pretraining data.
 Loss, over labelled images x [B, 3, S, S] of classes y, with features f [B, D]:
     mean_i( −log softmax(head(f_i))[y_i] ) + trade_off · mean_i( −Σ_s p(s | y_i) · log softmax(source_head(f_i))_s )
 where row p(· | y) is the mean softmax of the checkpoint's own head over the training images of class y, before any
-training. The source's head holds the backbone to what it knew; it is dropped at the end.
+training. The source's head holds the backbone to what it knew; it is dropped at the end. It is trained at the rate of
+the last block, which here is the new head's too; the authors give the new head ten times that of all else.
 
 Helps: some ten to fifty labels per class, and classes akin to those of the checkpoint (birds to other birds).
 Hurts: where the checkpoint knows the very same classes from another domain: its unsure answers there are then taught

@@ -9,8 +9,8 @@ The sums add up to those of all images, so that the loss is that of ``ridge`` (o
 ``head: fedavg`` minimises the loss of ``probe`` by averaging heads [C, D + 1] that sites train on their own.
 
 Helps: images that may not leave where they were taken; nothing is lost against one site with all images.
-Hurts: a sum over one image is that image's features: set ``min_count``, and what a site has fewer of stays out. FedAvg
-with sites of different classes needs many rounds.
+Hurts: a sum over one image is that image's features: set ``min_count``, and what a site has fewer of stays out. Two
+contributions that differ by one image reveal it. FedAvg with sites of different classes needs many rounds.
 Cost: cached features, sums of D² numbers per site, then that of ridge or lda.
 """
 
@@ -96,5 +96,5 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         "lda": heads.penalty_path(1.0, 1e-4, 13),
         "fedavg": heads.penalty_path(1e-1, 1e-3, 3),
     }[params.head]
-    told = federation.told(task, sites, others)
+    told = federation.told(federation.parts_of(task.all_set, sites), others, classes, params.min_count)
     return linear_fit.fit(task, params, settings, path, SETTING[params.head], [told])

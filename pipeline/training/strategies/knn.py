@@ -61,7 +61,6 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         settings,
         [trial(fold) for fold in pairs],
         selection=selection,
-        classes=classes,
         what="knn",
         calibrate=False,
     )

@@ -72,7 +72,6 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         params.depths,
         [trial(fold) for fold in pairs],
         selection=selection,
-        classes=classes,
         what="forest",
         calibrate=False,
     )

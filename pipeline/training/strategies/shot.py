@@ -75,7 +75,10 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     objective = InformationMaximisation(task.target_images, params.pseudo_label_weight, card)
     outcome = train(network, [phase], task.target_images, None, task.options, context, objective=objective, name="shot")
     own_statistics.restate(network, task.target_images, context.device)
-    kept, balance = card.retention(network, choose("cpu")), balance_of(task, network, choose("cpu"))
+    device = choose(context.device)
+    network.to(device)
+    kept, balance = card.retention(network, device), balance_of(task, network, device)
+    network.to("cpu")
     facts["sentences"] += [_told(outcome, card, kept), *outcome.breaches, balance.sentence(task.classes)]
     guards = {card.term: kept >= LEAST_RETENTION, "balanced_predictions": balance.holds}
     record = task.record(

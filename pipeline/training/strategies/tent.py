@@ -61,7 +61,9 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     )
     outcome = train(network, [phase], task.target_images, None, task.options, context, objective=Entropy(), name="tent")
     own_statistics.restate(network, task.target_images, context.device)
-    balance = balance_of(task, network, choose("cpu"))
+    device = choose(context.device)
+    balance = balance_of(task, network.to(device), device)
+    network.to("cpu")
     facts["sentences"] += [
         "BatchNorm's scales and shifts were trained on the entropy of the answers to "
         f"{len(task.target_images):,} target images, {outcome.history[-1].train_loss:.2f} nats on average in the last "

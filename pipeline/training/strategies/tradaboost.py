@@ -59,9 +59,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         for boosted in tradaboost(fold.fit, task.source_set, penalty, rounds, classes):
             yield boosted.head.logits(fold.held_out.features)
 
-    choice = choose(
-        pairs, rounds, [trial(fold) for fold in pairs], selection=selection, classes=classes, what="tradaboost"
-    )
+    choice = choose(pairs, rounds, [trial(fold) for fold in pairs], selection=selection, what="tradaboost")
     with threadpool_limits(1):
         boosts = dict(zip(rounds, tradaboost(task.all_set, task.source_set, penalty, rounds, classes), strict=True))
     kept = boosts[choice.setting]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows import sequence
 from pipeline.catalog import CATALOG
 from pipeline.cli.app import app
+from pipeline.core.errors import DataError
 from pipeline.training import task as task_module
 from pipeline.training.classifiers.federation import Statistics
 from pipeline.workspace import TEMPLATES
@@ -47,9 +48,35 @@ def test_it_brings_the_features_up_to_date_and_says_what_leaves(workspace):
 
 
 def test_the_minimum_can_be_lowered(workspace):
-    """With one image as the minimum everything is in the sums."""
-    contributed(workspace, "--min-count", "1")
+    """With two images as the minimum everything is in the sums."""
+    contributed(workspace, "--min-count", "2")
     assert [20, 20, 4] == Statistics.load(workspace / "site.npz").sums.counts.tolist()
+
+
+def test_one_image_is_no_minimum(workspace):
+    """The sum over one image is that image's features."""
+    result = contributed(workspace, "--min-count", "1")
+    assert 2 == result.exit_code
+    assert "--min-count" in result.output
+    assert not (workspace / "site.npz").exists()
+
+
+def test_nothing_is_written_where_every_class_is_too_small(workspace):
+    """A contribution of zeros helps nobody."""
+    result = contributed(workspace, "--min-count", "21")
+    assert isinstance(result.exception, DataError)
+    assert 2 == result.exception.exit_code
+    assert "a class with 21 labelled images to send sums over; found 20 in the largest of 3 classes" in str(
+        result.exception
+    )
+    assert "lower --min-count" in str(result.exception)
+    assert not (workspace / "site.npz").exists()
+
+
+def test_the_help_tells_what_several_contributions_reveal():
+    """Sums can be subtracted."""
+    text = " ".join(CliRunner().invoke(app, ["contribute", "--help"]).output.replace("│", " ").split())
+    assert "two contributions that differ by one image reveal its features and label" in text
 
 
 def test_a_folder_that_is_no_workspace_is_exit_2(tmp_path):
@@ -63,7 +90,6 @@ def test_a_folder_that_is_no_workspace_is_exit_2(tmp_path):
 def test_contributions_are_deps_of_train(tmp_path):
     """A file that another site sends anew makes train stale; one that is missing is named before anything runs."""
     from pipeline import params
-    from pipeline.core.errors import DataError
     from pipeline.graph import outside
     from pipeline.graph.table import BY_NAME
 

@@ -37,6 +37,10 @@ def test_it_prints_the_table_and_the_verdict_and_names_the_report(workspace):
     assert "until domains" == lines[0]
     assert "source → target: far" in lines
     assert ["proxy", "CORAL", "MMD", "Fréchet"] == [line.split()[0] for line in lines[4:8]]
+    assert (
+        "  proxy A-distance and MMD: 95 % intervals, MMD squared. CORAL and Fréchet: range over half samples, biased "
+        "upwards; compare with the null level only." == lines[8]
+    )
     assert "  There is no last run." in lines
     assert any("the classes occur as often in both" in line for line in lines)
     assert lines[-1].endswith("report/index.html#domains")

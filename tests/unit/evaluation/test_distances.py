@@ -56,6 +56,11 @@ def test_mmd_is_the_published_sum_over_pairs():
     assert expected == pytest.approx(distances.mmd(source, target), abs=1e-5)
 
 
+def test_mmd_of_clouds_far_apart_ends_below_two():
+    """Squared, and with widths that follow the distance: 2 less twice the mean kernel between two points."""
+    assert 1.55 == pytest.approx(distances.mmd(sample(0), sample(1, mean=1e4)), abs=0.005)
+
+
 def test_draws_share_one_kernel_matrix():
     """The MMD of a draw is that of its rows, up to the widths, which are those of all rows."""
     rows = sample(0, images=40)

@@ -30,7 +30,13 @@ def test_every_distance_stands_beside_its_null_level():
     for row in found.distances:
         assert row.low <= row.value <= row.high
         assert row.null_low <= row.null <= row.null_high
-    assert (120, 120, 60) == (found.source_images, found.target_images, found.images_per_draw)
+    assert (120, 120, 60, 60) == (
+        found.source_images,
+        found.target_images,
+        found.source_per_draw,
+        found.target_per_draw,
+    )
+    assert ["CORAL", "Fréchet"] == [row.name for row in found.distances if row.is_biased]
 
 
 def test_one_domain_in_two_is_within_the_null_level():
@@ -129,7 +135,27 @@ def test_too_few_images_are_not_measured():
 def test_large_domains_are_sampled_down():
     """So that the cost is bounded; the report says how many there were."""
     found = compare(sample(0, images=300), sample(1, images=500), seed=0, draws=20, map_images=0, max_images=100)
-    assert (300, 500, 50) == (found.source_images, found.target_images, found.images_per_draw)
+    assert (300, 500, 50, 50) == (
+        found.source_images,
+        found.target_images,
+        found.source_per_draw,
+        found.target_per_draw,
+    )
+
+
+def test_the_interval_of_the_mmd_is_one():
+    """Over 60 data sets with five times as many images of a wide source: it holds the true value about as often as it
+    says, and it is about as wide as the values spread. (Draws as small as the target's half make it too wide.)"""
+    rows = []
+    for number in range(60):
+        random = np.random.default_rng(number)
+        source, target = random.normal(0, 1.5, (300, 3)), random.normal(0.8, 0.7, (60, 3))
+        rows.append(compare(source, target, seed=number, draws=40, map_images=0).distance("MMD"))
+    values = np.array([row.value for row in rows])
+    true = values.mean()  # the estimate is unbiased
+    assert 0.85 <= np.mean([row.low <= true <= row.high for row in rows])
+    width = np.mean([row.high - row.low for row in rows]) / (2 * 1.96)
+    assert 0.7 <= width / values.std() <= 1.3
 
 
 def test_more_features_than_images_are_measured():

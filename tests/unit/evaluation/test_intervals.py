@@ -58,3 +58,33 @@ def test_pairing_makes_a_small_gain_visible():
 
 def test_equal_models_have_no_gain_at_all():
     assert (0.0, 0.0) == intervals.paired_gain(fixed=0, broken=0, images=50, resamples=500, seed=0)
+
+
+def test_the_paired_difference_stays_wide_for_few_images():
+    """Without any difference its ends are ± z² / (n + z²); where all differ one way, it reaches the end."""
+    low, high = intervals.paired_difference(0, 0, 10)
+    assert (-high, high) == pytest.approx((low, intervals.Z**2 / (10 + intervals.Z**2)), abs=1e-6)
+    assert 1 == pytest.approx(intervals.paired_difference(6, 0, 6).high)
+
+
+def test_the_paired_difference_is_the_usual_one_for_many_images():
+    """Near Wald's interval; turned round, it is the same with the other sign."""
+    low, high = intervals.paired_difference(300, 250, 20000)
+    reach = intervals.Z * np.sqrt(550 - 50**2 / 20000) / 20000
+    assert (0.0025 - reach, 0.0025 + reach) == pytest.approx((low, high), abs=1e-4)
+    assert (-high, -low) == pytest.approx(intervals.paired_difference(250, 300, 20000))
+
+
+def test_the_paired_difference_holds_the_truth_as_often_as_it_says():
+    """Of 60 images, 10 % lost and 4 % won."""
+    drawn = np.random.default_rng(0).multinomial(60, [0.10, 0.04, 0.86], size=500)
+    bounds = [intervals.paired_difference(int(lost), int(won), 60) for lost, won, _ in drawn]
+    assert 0.92 <= np.mean([low <= 0.06 <= high for low, high in bounds]) <= 0.98
+
+
+def test_the_mean_of_many_images_is_resampled_in_parts(monkeypatch):
+    """Memory has a bound; the interval is as good."""
+    values = np.random.default_rng(0).normal(0, 1, 400)
+    whole = intervals.of_mean(values, resamples=1000, seed=1)
+    monkeypatch.setattr(intervals, "MAX_CELLS", 400 * 30)
+    assert whole == pytest.approx(intervals.of_mean(values, resamples=1000, seed=1), abs=0.02)

@@ -89,7 +89,7 @@ def test_a_passing_verdict_is_released_inside_one_transaction(make_notes):
     """register, smoke test, promote, publish and conclude stand or fall together; announcing comes after."""
     run = make_notes(stale=["ingest", "train"])
     ended = sequence.retrain(run)
-    expected = ["recover", "pin_data_profile", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"]
+    expected = ["recover", "pin_last_data", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"]
     expected.insert(expected.index("train"), "open_run")
     assert [*expected, *RELEASE, "report", "finish_run", "announce"] == run.done
     assert "promoted" == ended.kind
@@ -124,14 +124,14 @@ def test_the_data_profile_moves_only_before_a_stale_ingest(make_notes):
     """Moving it at another time would make validate stale."""
     run = make_notes()
     sequence.retrain(run)
-    assert "pin_data_profile" not in run.done
+    assert "pin_last_data" not in run.done
 
 
 def test_a_part_of_the_stages_is_brought_up_to_date_and_nothing_is_released(make_notes):
     """What the last run left is pinned as in a whole retraining; no step touches tracking or the registry."""
     run = make_notes(stale=["ingest", "train"])
     sequence.bring_up_to_date(run, last="domains")
-    assert ["pin_data_profile", *STAGE_NAMES[: STAGE_NAMES.index("domains") + 1]] == run.done
+    assert ["pin_last_data", *STAGE_NAMES[: STAGE_NAMES.index("domains") + 1]] == run.done
     assert (run.workspace / "state/previous_domain.npz").is_file()
 
 

@@ -30,6 +30,21 @@ def test_only_the_chosen_strategy_is_in_the_key():
     ]
 
 
+def test_imports_for_type_checkers_are_in_no_key(tmp_path, monkeypatch):
+    """What only annotations mention cannot change a result; an else branch can."""
+    monkeypatch.setattr(closure, "CODE_ROOT", tmp_path)
+    for name in ("typed", "used", "otherwise", "inner"):
+        (tmp_path / "pipeline").mkdir(exist_ok=True)
+        (tmp_path / "pipeline" / f"{name}.py").write_text("")
+    file = tmp_path / "pipeline" / "module.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nimport pipeline.used\n"
+        "if TYPE_CHECKING:\n    from pipeline import typed\nelse:\n    from pipeline import otherwise\n"
+        "def run():\n    from pipeline import inner\n"
+    )
+    assert {path.stem for path in closure._imports(file)} == {"used", "otherwise", "inner"}
+
+
 def test_a_strategy_that_runs_others_has_them_in_its_key():
     """With `auto` chosen, editing any strategy makes train stale; so does editing the teacher that `distill` runs."""
     train = BY_NAME["train"]

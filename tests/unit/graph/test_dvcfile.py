@@ -75,6 +75,17 @@ def test_dvc_yaml_of_other_parameters_is_refused(workspace):
         dvcfile.require_tracked(workspace, BY_NAME["ingest"], params.load(workspace))
 
 
+def test_an_input_that_dvc_does_not_watch_is_refused(workspace):
+    """`dvc exp run -S train.strategy.name=auto` after a rendering for another: auto also reads the distances."""
+    rendered(workspace)
+    text = (workspace / "params.yaml").read_text().replace("name: probe", "name: auto")
+    write_params(workspace, text)
+    with pytest.raises(WorkspaceError, match=r"'reports/domains.json' among the deps of stage train"):
+        dvcfile.require_tracked(workspace, BY_NAME["train"], params.load(workspace))
+    rendered(workspace)
+    dvcfile.require_tracked(workspace, BY_NAME["train"], params.load(workspace))
+
+
 def test_a_missing_folder_is_named_with_its_key(workspace):
     """Before DVC would stop at it with words of its own."""
     (workspace / "photos").rmdir()

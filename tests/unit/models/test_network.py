@@ -9,6 +9,7 @@ import torch
 from pipeline.core import digests
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import random_weights
+from pipeline.models.heads import ForestHead
 from pipeline.models.network import Network, TrainedNetwork
 
 PREPROCESSING = backbone("small_cnn").preprocessing
@@ -61,3 +62,23 @@ def test_metadata_names_where_it_came_from(tmp_path: Path) -> None:
     assert trained.metadata["weights_digest"] == digests.of_file(tmp_path / "network" / "weights.safetensors")
     assert trained.metadata["backbone_digest"] == random_weights("small_cnn", 0, PREPROCESSING).digest
     assert (trained.metadata["backbone"], trained.metadata["strategy"]) == ("small_cnn", "probe")
+    assert ("linear", "0.0") == (trained.metadata["head"], trained.metadata["head_step"])
+
+
+def test_metadata_tells_by_how_much_a_head_jumps() -> None:
+    """A head of ten trees: one comparison that falls to the other side moves a probability by a tenth at most."""
+    start = random_weights("small_cnn", 0, PREPROCESSING)
+    network = Network("small_cnn", start.build(), 2)
+    nodes = torch.zeros(10, 1, dtype=torch.int64)
+    network.head = ForestHead(
+        feature=nodes,
+        threshold=torch.zeros(10, 1),
+        below=nodes,
+        above=nodes,
+        leaves=torch.full((10, 1, 2), 0.5),
+        depth=torch.tensor(0),
+    )
+    trained = TrainedNetwork.of(
+        network, preprocessing=PREPROCESSING, classes=["a", "b"], strategy="random_forest", origin=start
+    )
+    assert ("forest", "0.1") == (trained.metadata["head"], trained.metadata["head_step"])

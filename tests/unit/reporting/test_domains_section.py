@@ -33,7 +33,9 @@ def test_the_section_has_table_sentences_map_and_shares(workspace, compared):
     html = section(workspace)
     assert [name for name in ("proxy A-distance", "CORAL", "MMD", "Fréchet") if name not in html] == []
     assert all(sentence.split(":")[0] in html for sentence in compared.sentences)
-    assert (25, 25) == (html.count('r="3" class="point first"'), html.count('r="3" class="point second"'))
+    assert (25, 25) == (html.count('r="3" class="point first"><title>'), html.count('class="point second"><title>'))
+    assert 0 == html.count('r="3" class="point second"'), "the target has a shape of its own"
+    assert "<th></th>" not in html
     assert (2, 2) == (html.count('class="share first"'), html.count('class="share second"'))
     assert "There is no last run whose target …" in html
     assert "source · cat" in html

@@ -109,9 +109,11 @@ def test_domains_stand_side_by_side(explained):
     assert "A note." in text
 
 
-def test_a_wrong_answer_is_marked_and_names_are_escaped(explained):
+def test_a_wrong_answer_is_told_and_names_are_escaped(explained):
+    """In words, not by its colour alone."""
     html = section(explained, "looked_at")
-    assert 'called <b class="wrong">dog</b>' in html
+    assert 'called <b class="wrong">dog</b>, is <b>&lt;b&gt;x</b>' in html
+    assert 2 == html.count("called <b>cat</b> <span"), "nothing is said of the right answers"
     assert "<script" not in html
     assert "<b>x" not in html
 
@@ -147,7 +149,7 @@ def test_before_the_stage_has_run_it_is_named(workspace):
 
 
 @pytest.mark.parametrize(
-    ("low", "says"), [(0.12, "more than chance explains"), (-0.02, "no more than chance explains")]
+    ("low", "says"), [(0.12, "more than chance explains"), (-0.02, "chance alone could explain it")]
 )
 def test_gaps_between_slices_are_told(workspace, low, says):
     """With the interval, and whether it is more than chance."""

@@ -28,6 +28,13 @@ def test_pretrains_on_the_source(toy_domains: Any) -> None:
     assert set(build_backbone("small_cnn").state_dict()) == set(weights.state)
 
 
+def test_supervised_weights_know_that_they_saw_the_source(toy_domains: Any) -> None:
+    """Also where nothing was held out to measure an accuracy on."""
+    train_alone = toy_domains.source.split("train")
+    facts = run(Params(pretrain=QUICK), toy_domains.context(), source_manifest=train_alone).outputs["backbone"].facts
+    assert (None, True) == (facts.source_accuracy, facts.pretrained_on_source)
+
+
 def test_a_killed_pretraining_resumes_to_the_same_bytes(
     toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from pipeline.core import digests
 from pipeline.core.context import Result
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
@@ -30,6 +32,13 @@ def table(manifest: Manifest, mean: float = 0.0, backbone: str = "b") -> Feature
         feature_dim=6,
     )
     return FeatureTable(facts, ids, random.normal(mean, 1, (len(ids), 6)).astype(np.float32))
+
+
+def many(images: int, name: str) -> Manifest:
+    """Unlabelled training images that differ in their ids alone."""
+    names = [f"{name}{number}" for number in range(images)]
+    ids = [digests.of_bytes(one.encode()) for one in names]
+    return Manifest.of(pd.DataFrame({"name": names, "id": ids, "split": "train", "domain": "target"}))
 
 
 def compared(toy: Any, *, previous: DomainCard | None = None, params: Params = QUICK, **inputs: Any) -> Result:
@@ -76,6 +85,15 @@ def test_source_classes_that_the_target_lacks_are_left_out(toy_domains):
     assert 32 == report.source_images
 
 
+@pytest.mark.parametrize(("label", "reason"), [(None, "has a label"), ("another class", "has a class of the target")])
+def test_a_source_without_a_mapped_class_is_compared_whole(toy_domains, label, reason):
+    """It is not said to be absent; the first sentence says that all of it was taken, and why."""
+    source = Manifest(toy_domains.source.frame.assign(label=label).astype({"label": "str"}))
+    report = compared(toy_domains, source_manifest=source).outputs["domains"]
+    assert (48, "far") == (report.source_images, report.nearness)
+    assert f"No image of the source {reason}: all 48 of them are compared." == report.sentences[0]
+
+
 def test_without_a_source_there_is_only_the_last_run(toy_domains):
     """The report says so, and grades nothing."""
     nothing = Manifest(toy_domains.source.frame.iloc[:0])
@@ -112,6 +130,18 @@ def test_new_images_are_compared_with_the_last_runs(toy_domains, toy_manifest, m
     drift = result.outputs["drift"]
     assert ("last run", 48, 48, nearness) == (drift.source, drift.source_images, drift.target_images, drift.nearness)
     assert drift.prior_shift is None
+
+
+def test_old_images_beyond_the_cards_features_are_not_fresh(toy_domains):
+    """2,500 old images and 150 shifted ones: the card has features of 500, knows all, and the shift shows."""
+    old, new = many(2500, "old"), many(150, "new")
+    card = compared(toy_domains, target_manifest=old, target_features=table(old)).outputs["domain_card"]
+    both = Manifest(pd.concat([old.frame, new.frame], ignore_index=True))
+    features = table(both)
+    features.features[2500:] += 3
+    result = compared(toy_domains, previous=card, target_manifest=both, target_features=features)
+    drift = result.outputs["drift"]
+    assert (500, 150, "far") == (drift.source_images, drift.target_images, drift.nearness)
 
 
 def test_features_of_another_backbone_are_not_compared(toy_domains):

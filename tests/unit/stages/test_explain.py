@@ -122,6 +122,14 @@ def test_without_labels_images_are_shown_for_their_answer_and_nothing_is_scored(
     assert found.line.endswith("nothing attacked")
 
 
+def test_images_that_were_trained_on_are_told(run, toy_domains):
+    """Where nothing is held out; of a domain with test images nothing is said."""
+    training = Manifest(toy_domains.target.frame.assign(split="train"))
+    notes = run(target=training).explanations.notes
+    assert "images of the target shown here were trained on" in notes[-1]
+    assert not any("trained on" in note for note in run().explanations.notes)
+
+
 def test_without_a_source_the_target_stands_alone(run):
     examples = run(source=Manifest.empty()).explanations.examples
     assert ["target"] * 3 == [example.domain for example in examples]

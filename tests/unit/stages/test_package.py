@@ -192,6 +192,7 @@ def test_an_int8_model_has_a_bundle_whose_card_says_so(run, model):
     card = " ".join((folder / "MODEL_CARD.md").read_text(encoding="utf-8").split())
     assert "Int8 ships: accuracy 0.750 against 0.755 in float32, drop +0.005" in card
     assert "The float32 file it was quantised from answers as the trained network does" in card
+    assert "These figures are of the float32 network by torch, not of the int8 file." in card
 
 
 def test_a_refused_int8_file_is_not_in_the_card(run):
@@ -216,6 +217,7 @@ def test_the_card_tells_how_robust_the_answers_are(run):
     card = " ".join((run().outputs["bundle"].path / "MODEL_CARD.md").read_text(encoding="utf-8").split())
     assert "On 6 of the test images (0.833 unchanged): 0.512 on average under nine common corruptions" in card
     assert "0.333 under the worst of them (motion blur)" in card
+    assert "of the float32 network" not in card
     assert "(L∞, FGSM and PGD) 0.667 at 2/255 and 0.167 at 8/255." in card
     unattacked = ROBUSTNESS.model_copy(update={"pgd_2_accuracy": None, "pgd_8_accuracy": None})
     card = " ".join((run(robustness=unattacked).outputs["bundle"].path / "MODEL_CARD.md").read_text().split())

@@ -42,6 +42,7 @@ def test_learns_from_the_images_of_both_domains(toy_domains: Any, objective: str
     assert told in result.line
     assert "24 held-out images" in result.line
     assert (weights.facts.source_accuracy, weights.head) == (None, None)
+    assert not weights.facts.pretrained_on_source
     random = build_backbone("small_cnn", 0).state_dict()
     assert not torch.equal(random["stage3.0.0.weight"], weights.state["stage3.0.0.weight"])
     assert on(toy_domains, params).outputs["backbone"].digest == weights.digest

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.core import device, plugins
 from pipeline.core.errors import ParamsError
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import LinearHead
@@ -27,9 +30,11 @@ from pipeline.training.adaptation.adapt import (
 from pipeline.training.adaptation.multitask import TwoTasks, fixed, has_other_classes, ramped, source_task
 from pipeline.training.adaptation.params import AdaptationParams
 from pipeline.training.adaptation.relationship import CoTuning, relationship
-from pipeline.training.objectives import Batch, Drawn
+from pipeline.training.engine import BATCH_NORM
+from pipeline.training.objectives import Batch, Drawn, Images
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
+from pipeline.training.statistics import reestimate
 from pipeline.training.strategies import co_tuning, multitask
 from pipeline.training.task import Labelled, Task, make_task
 
@@ -265,3 +270,61 @@ def test_co_tuning_drops_the_checkpoints_head(a_task: MakeTask) -> None:
     assert {"target_loss", "source_loss"} == set(fitted.record.history[0].terms)
     for name, value in before.items():
         assert torch.equal(value, task.backbone.head[name])
+
+
+def test_a_source_without_held_out_images_is_told_of(a_task: MakeTask) -> None:
+    """No guard can then hold, and the record does not keep silent."""
+    task = a_task(labels=False)
+    record = adapt(replace(task, source=task.source.split("train")), PARAMS, no_alignment, "Nothing.").record
+    assert "source_retention" not in record.guards
+    assert "What is left of the source was not measured: none of its images are held out." in record.sentences
+
+
+def test_a_source_that_was_hardly_known_guards_nothing(a_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of luck says nothing; the record gives both figures and why they were not judged."""
+    monkeypatch.setattr(Adaptation, "remember", lambda self, *_: setattr(self, "before", 0.35))
+    record = adapt(a_task(labels=False), PARAMS, no_alignment, "Nothing.").record
+    assert "source_retention" not in record.guards
+    assert any("35.0% were before: too near to chance" in sentence for sentence in record.sentences)
+
+
+def test_momenta_come_back_after_an_error(a_task: MakeTask) -> None:
+    """From inside the block, and from estimating statistics anew."""
+    task = a_task()
+    network = task.pretrained_network()
+    momenta = {module.momentum for module in network.modules() if isinstance(module, BATCH_NORM)}
+
+    def broken() -> None:
+        with statistics_stand_still(network):
+            raise KeyboardInterrupt
+
+    bank = SimpleNamespace(fetch=lambda rows: broken(), preprocessing=None)
+    unreadable = Images(bank, task.target_images.labels)
+    for call in (broken, lambda: reestimate(network, unreadable, torch.device("cpu"))):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert momenta == {module.momentum for module in network.modules() if isinstance(module, BATCH_NORM)}
+
+
+@pytest.mark.parametrize("strategy", ["adabn", "full", "multitask", "shot", "tent"])
+def test_what_is_measured_is_measured_on_the_runs_device(
+    a_task: MakeTask, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """No scoring falls back to the CPU where the run has something faster, and the network ends on the CPU."""
+    asked: set[str] = set()
+    real = device.choose
+
+    def chosen(requested: str = "auto") -> torch.device:
+        asked.add(requested)
+        return torch.device("cpu")
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("pipeline.")]:
+        if hasattr(module, "choose") and module.choose is real:
+            monkeypatch.setattr(module, "choose", chosen)
+    task = a_task()
+    task = replace(task, context=replace(task.context, device="another"))
+    module = plugins.load("pipeline.training.strategies", strategy)
+    fields = {name: 1 for name in ("epochs", "tune_epochs") if name in module.Params.model_fields}
+    network = module.fit(task, module.Params(**fields), task.context).network
+    assert {"another"} == asked
+    assert {"cpu"} == {value.device.type for value in network.state_dict().values()}

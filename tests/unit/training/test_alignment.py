@@ -201,3 +201,12 @@ def test_a_discriminator_that_is_always_right_breaks_the_guard() -> None:
 
     assert {"discriminator_was_fooled": False} == fooled(epochs(0.6, 0.9, 1.0, 1.0))
     assert {"discriminator_was_fooled": True} == fooled(epochs(1.0, 1.0, 1.0, 0.8))
+
+
+def test_mcc_survives_a_class_that_no_image_is_given() -> None:
+    """Its probability is zero to the last digit; neither the loss nor its gradient is then nan."""
+    logits = torch.tensor([[0.0, 1.0, -1e4], [2.0, 0.0, -1e4]], requires_grad=True)
+    loss = mcc_loss(logits, 2.5)
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert bool(logits.grad.isfinite().all())

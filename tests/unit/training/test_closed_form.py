@@ -10,6 +10,7 @@ from feature_tasks import blobs
 
 from pipeline.training.classifiers.closed_form import Sums, lda_path, ridge_path
 from pipeline.training.classifiers.linear_probe import UNSEEN_BIAS, Scaler
+from pipeline.training.classifiers.margins import svm_path
 from pipeline.training.task import Labelled
 
 
@@ -77,3 +78,16 @@ def test_a_whole_path_costs_one_decomposition():
     started = time.perf_counter()
     assert 12 == len(list(ridge_path(sums, np.geomspace(100, 1e-4, 12).tolist())))
     assert time.perf_counter() - started < 4 * one + 0.2
+
+
+@pytest.mark.parametrize(
+    "path", [lambda data, settings: lda_path(Sums.of(data, 4), settings), lambda *given: svm_path(*given, 4)]
+)
+def test_a_class_without_images_is_not_answered_far_from_all_others(path):
+    """Logits that are all very low would otherwise leave it the first place; those of an image have a mean of zero."""
+    random, labels = np.random.default_rng(0), np.arange(60) % 3
+    data = Labelled((10 * np.eye(3)[labels] + random.normal(0, 0.1, (60, 3))).astype(np.float32), labels)
+    head = next(path(data, [1e-3]))
+    far = np.concatenate([np.zeros((1, 3)), 1e3 * np.eye(3), -1e3 * np.eye(3), random.normal(0, 1e3, (20, 3))])
+    assert 3 not in head.logits(far.astype(np.float32)).argmax(axis=1)
+    np.testing.assert_allclose(head.logits(data.features)[:, :3].mean(axis=1), 0, atol=1e-2)

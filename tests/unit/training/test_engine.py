@@ -310,3 +310,138 @@ def test_l2_sp_holds_weights_near_their_start(toy_domains: Any) -> None:
         moved = [(value - start[name]).square().sum() for name, value in network.backbone.named_parameters()]
         distances.append(float(torch.stack(moved).sum()))
     assert distances[1] < distances[0]
+
+
+def test_the_start_of_l2_sp_comes_back_to_the_device(
+    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is read into the CPU's memory; what weights are held to must be where they are. (The device "meta"
+    stands in for an accelerator here.)
+    """
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", 0.0)
+    train, context = images(toy_domains, "train"), toy_domains.context(scratch=tmp_path / "scratch")
+    phase = a_phase(a_network(), epochs=1, l2_sp=1.0)
+    fit(a_network(), [phase], train, None, OPTIONS, context)
+    loop = engine._Loop(a_network(), [phase], train, None, OPTIONS, context, CrossEntropy(), "training")
+    loop.device = torch.device("meta")
+    loop.state.network = None  # nothing can be copied there
+    loop._prepare()
+    assert {loop.device} == {value.device for value in loop.state.start.values()}
+
+
+class Beside(Objective):
+    """Cross-entropy, and a number of its own that wants to be far away."""
+
+    learning_rate = 1.0
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope, self.stale = slope, set()
+        self.own = torch.nn.Parameter(torch.zeros(()))
+
+    def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, torch.Tensor]:
+        held = [name for name, value in network.named_parameters() if value.grad is not None]
+        self.stale |= {name for name in held if phase.learning_rates.get(name.split(".")[-2], 1) is None}
+        if phase.name == "second":
+            self.stale |= {name for name in held if not name.startswith("head.")}
+        return {"loss": functional.cross_entropy(network(batch.images), batch.labels) - self.slope * self.own}
+
+
+def test_gradients_of_an_earlier_phase_are_gone(toy_domains: Any) -> None:
+    """What is frozen now has none left that clipping would count."""
+    network, objective = a_network(), Beside(0.0)
+    head_alone = {**dict.fromkeys(network.groups), "head": 1e-3}
+    phases = [a_phase(network), a_phase(network, name="second", learning_rates=head_alone)]
+    train = images(toy_domains, "train")
+    fit(network, phases, train, None, OPTIONS, toy_domains.context(), objective=objective)
+    assert set() == objective.stale
+
+
+def test_clipping_counts_all_that_is_trained(toy_domains: Any) -> None:
+    """The objective's own parameters among it: a step of plain descent is no longer than rate times the norm."""
+    options = EngineOptions(batch_size=36, min_steps_per_epoch=1, optimizer="sgd", clip_norm=0.5)
+    network, objective = a_network(), Beside(1e4)
+    train = images(toy_domains, "train")
+    fit(network, [a_phase(network, epochs=1)], train, None, options, toy_domains.context(), objective=objective)
+    assert 0 < objective.own.item() <= 0.5 + 1e-6
+
+
+class Remembering(Refusing):
+    """One that is refused, with weights of its own and a count of epochs."""
+
+    learning_rate = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = torch.nn.Parameter(torch.zeros(()))
+
+    def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, torch.Tensor]:
+        return {"loss": super().loss(network, batch, phase)["loss"] - self.own}
+
+
+def test_a_refused_epoch_is_never_the_best(toy_domains: Any) -> None:
+    """However much validation likes it, it is gone; the objective's own weights go back with the network's."""
+    network, objective = a_network(), Remembering()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    phase = a_phase(network, epochs=9, learning_rates=dict.fromkeys(network.groups, 3e-3), batch_norm="train")
+    train, val = images(toy_domains, "train"), images(toy_domains, "val")
+    outcome = fit(network, [phase], train, val, OPTIONS, toy_domains.context(), objective=objective)
+    assert {"tune": 0} == outcome.kept
+    assert 2 == len(outcome.history)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert 0 == objective.own.item()
+
+
+def test_the_table_shows_what_moves_under_only_batch_norm() -> None:
+    """Scales and shifts are counted, kernels are not; a group without BatchNorm is frozen whatever its rate."""
+    network = a_network()
+    rows = {row.group: row for row in engine.describe(network, a_phase(network, only_batch_norm=True))}
+    norms = [module for module in network.modules_of("stage2") if isinstance(module, engine.BATCH_NORM)]
+    assert (sum(2 * norm.num_features for norm in norms), True) == (rows["stage2"].parameters, rows["stage2"].trainable)
+    assert (771, False, None) == (rows["head"].parameters, rows["head"].trainable, rows["head"].learning_rate)
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "train"])
+def test_statistics_that_should_stand_still_are_watched(toy_domains: Any, batch_norm: str) -> None:
+    """Those of trainable groups too, under batch_norm "eval": what moves them breaks the guard."""
+
+    def meddling(network: Network, batch: Batch, phase: Phase) -> torch.Tensor:
+        network.get_buffer("backbone.stem.0.1.running_mean").add_(0.1)
+        return functional.cross_entropy(network(batch.images), batch.labels)
+
+    network, train = a_network(), images(toy_domains, "train")
+    phase = a_phase(network, batch_norm=batch_norm)
+    outcome = fit(network, [phase], train, None, OPTIONS, toy_domains.context(), objective=Made(meddling))
+    assert (batch_norm == "train") == outcome.guards.get("frozen_weights_unchanged", True)
+
+
+def test_an_emulated_bfloat16_is_not_taken(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the accelerator only emulates it, it would be slower than float32."""
+    network, train = a_network(), images(toy_domains, "train")
+    context = toy_domains.context()
+    loop = engine._Loop(network, [a_phase(network)], train, None, OPTIONS, context, CrossEntropy(), "training")
+    loop.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: (kind, enabled))
+    assert ("cuda", False) == loop._autocast()
+
+
+def test_a_later_fit_adds_to_the_live_curves(toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that trains several networks leaves the curves of all; one that begins anew leaves nothing twice."""
+    context, train = toy_domains.context(scratch=tmp_path / "scratch"), images(toy_domains, "train")
+
+    def run(name: str) -> list[dict[str, Any]]:
+        network = a_network()
+        outcome = fit(network, [a_phase(network, name=name)], train, None, OPTIONS, context, name=name)
+        return [entry.model_dump() for entry in outcome.history]
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "scratch" / "live.jsonl").read_text().splitlines()]
+
+    first, second = run("first"), run("second")
+    assert [*first, *second] == lines()
+    assert second == run("second")
+    assert [*first, *second] == lines()
+    assert first == run("first")
+    assert first == lines()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import DataError
 from pipeline.training.classifiers.closed_form import Sums
-from pipeline.training.classifiers.federation import Statistics, fedavg_path, sites_of, without_rare
+from pipeline.training.classifiers.federation import Statistics, fedavg_path, sites_of, told, without_rare
 from pipeline.training.classifiers.linear_probe import cross_entropy, path
 from pipeline.training.strategies import federated, lda, ridge
 from pipeline.training.task import Labelled
@@ -206,3 +206,17 @@ def test_sums_of_wrong_shapes_are_refused(tmp_path):
     bent.save(tmp_path / "site.npz")
     with pytest.raises(DataError, match="finite sums over one set of classes and features"):
         Statistics.load(tmp_path / "site.npz")
+
+
+def test_images_that_stayed_out_are_not_counted():
+    """Of a class with fewer than the minimum at its site; a site with nothing else took no part."""
+    parts = [
+        Labelled(np.ones((count, 2), np.float32), np.array(labels))
+        for count, labels in ((5, [0, 0, 0, 1, 1]), (1, [1]))
+    ]
+    assert "1 site(s) of this workspace took part with 5 images; no image left its site." == told(parts, [], 2, 2)
+    other = Sums.of(parts[0], 2)
+    assert told(parts, [other], 2, 1) == (
+        "2 site(s) of this workspace took part with 6 images and 1 other(s) sent sums over 5 images; "
+        "no image left its site."
+    )

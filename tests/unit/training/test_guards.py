@@ -12,6 +12,7 @@ from pipeline.training.adaptation.guards import (
     did_not_rise,
     discriminator_is_fooled,
     expected_prior,
+    is_known,
     source_is_retained,
     source_retention,
 )
@@ -79,3 +80,10 @@ def test_a_loss_may_waver_but_not_rise() -> None:
     assert did_not_rise([0.5, 0.9, 0.55], 0.1)
     assert not did_not_rise([0.5, 0.4, 0.7], 0.1)
     assert not did_not_rise([0.5, math.nan, 0.4], 0.1)
+
+
+def test_what_was_hardly_known_cannot_be_forgotten() -> None:
+    """A fifth of the way from a constant answer to perfect ones is the least that tells anything."""
+    even, mostly = np.array([0, 1] * 10), np.array([0] * 8 + [1] * 2)
+    assert [False, True] == [is_known(accuracy, even) for accuracy in (0.55, 0.65)]
+    assert [False, True] == [is_known(accuracy, mostly) for accuracy in (0.82, 0.9)]

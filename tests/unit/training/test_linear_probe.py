@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.training.classifiers.folds import Fold
 from pipeline.training.classifiers.heads import facts
 from pipeline.training.classifiers.linear_probe import (
     UNSEEN_BIAS,
@@ -123,3 +124,27 @@ def test_selection_is_by_cross_validation_where_validation_is_tiny(toy_domains: 
     assert record.val_accuracy is None
     assert record.cv_accuracy is not None
     assert "by 5-fold cross-validation" in result.line
+
+
+def test_an_image_of_a_class_that_was_not_fitted_has_no_say() -> None:
+    """It is a miss under every penalty, so that it cannot ask for a strong one, and only the accuracy knows of it."""
+    penalties = np.geomspace(1e3, 1e-4, 15).tolist()
+    fit, held_out = blobs(90, 3, 0.3), blobs(60, 3, 0.3, seed=2)
+    among = held_out.labels != 2
+    known = Labelled(fit.features[fit.labels != 2], fit.labels[fit.labels != 2])
+    alone = choose_penalty([(known, Labelled(held_out.features[among], held_out.labels[among]))], penalties, 3)
+    with_stranger = choose_penalty([(known, held_out)], penalties, 3)
+    assert alone[0] == with_stranger[0]
+    assert pytest.approx(alone[1] * 40 / 60) == with_stranger[1]
+
+
+def test_weights_of_held_out_images_go_with_their_images() -> None:
+    """Where some of them have no say, the others keep their own weights."""
+    penalties = np.geomspace(1e3, 1e-4, 15).tolist()
+    fit, held_out = blobs(90, 3, 2.0), blobs(60, 3, 2.0, seed=2)
+    among = held_out.labels != 2
+    known = Labelled(fit.features[fit.labels != 2], fit.labels[fit.labels != 2])
+    weights = np.random.default_rng(0).uniform(0.1, 2, 60)
+    alone = Fold(known, Labelled(held_out.features[among], held_out.labels[among]), None, weights[among])
+    chosen = [choose_penalty([fold], penalties, 3)[0] for fold in (alone, Fold(known, held_out, None, weights))]
+    assert chosen[0] == chosen[1]

@@ -28,7 +28,7 @@ def test_the_setting_with_the_lowest_cross_entropy_is_taken():
     """Its accuracy, temperature and place on the path come with it."""
     labels = [0, 1, 2] * 10
     answers = [iter([logits_of(labels, share) for share in (0.5, 0.9, 0.6)])]
-    choice = choose([fold(labels)], [1, 2, 3], answers, selection="validation split", classes=3, what="test")
+    choice = choose([fold(labels)], [1, 2, 3], answers, selection="validation split", what="test")
     assert (2, 0.9, "validation split") == (choice.setting, pytest.approx(0.9), choice.selection)
     assert choice.is_inside
     assert choice.temperature < 1
@@ -38,7 +38,7 @@ def test_folds_are_judged_together():
     """The temperature is one for all folds, and accuracy is over all held-out images."""
     small, large = [0, 1], [0, 1, 2] * 6
     answers = [iter([logits_of(small, 0.0)]), iter([logits_of(large, 1.0)])]
-    choice = choose([fold(small), fold(large)], [None], answers, selection="", classes=3, what="test")
+    choice = choose([fold(small), fold(large)], [None], answers, selection="", what="test")
     assert 18 / 20 == pytest.approx(choice.accuracy)
 
 
@@ -46,7 +46,7 @@ def test_an_image_of_a_class_that_was_not_fitted_is_a_miss():
     """It counts against the accuracy, and its class's logit is not looked at."""
     labels = [0, 1, 0, 1, 2]
     given = np.eye(3)[labels] + [0, 0, 9]
-    choice = choose([fold(labels, (0, 1))], [None], [iter([given])], selection="", classes=3, what="test")
+    choice = choose([fold(labels, (0, 1))], [None], [iter([given])], selection="", what="test")
     assert 4 / 5 == pytest.approx(choice.accuracy)
 
 
@@ -59,12 +59,12 @@ def test_patience_leaves_out_the_rest():
             asked.append(number)
             yield logits_of(labels, share)
 
-    options = {"selection": "", "classes": 3, "what": "test", "patience": 2}
+    options = {"selection": "", "what": "test", "patience": 2}
     assert 0 == choose([fold(labels)], [0, 1, 2, 3], [answers()], **options).setting
     assert [0, 1, 2] == asked
 
 
 def test_uncalibrated_logits_stay_as_they_are():
     labels = [0, 1, 2]
-    choice = choose([fold(labels)], [0], [iter([np.eye(3)])], selection="", classes=3, what="test", calibrate=False)
+    choice = choose([fold(labels)], [0], [iter([np.eye(3)])], selection="", what="test", calibrate=False)
     assert 1.0 == choice.temperature

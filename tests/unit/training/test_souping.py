@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ class FakeTask:
     """Has validation images, and nothing else that these tests need."""
 
     val_images = ("images",)
+    context = SimpleNamespace(device="cpu")
 
 
 def an_ingredient(number: int, weight: float, score: Score, **guards: bool) -> Ingredient:
@@ -31,10 +33,10 @@ def cooked(monkeypatch: pytest.MonkeyPatch) -> Any:
     """``cooked(scores)``: a greedy soup where validation depends on the network's weight alone."""
 
     def run(ingredients: list[Ingredient], scores: dict[float, Score]) -> tuple[Any, float]:
-        def measured(task: Any, network: Network, val: Any) -> Score:
+        def measured(device: str, network: Network, val: Any) -> Score:
             return scores[round(network.head.weight[0, 0].item(), 3)]
 
-        monkeypatch.setattr(souping, "_score", measured)
+        monkeypatch.setattr(souping, "score_on", measured)
         network = Network("small_cnn", build_backbone("small_cnn"), 2)
         soup = greedy(FakeTask(), network, ingredients, reestimates=False)
         return soup, round(network.head.weight[0, 0].item(), 3)

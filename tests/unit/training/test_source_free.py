@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +117,14 @@ def test_the_probe_learns_under_the_sources_own_statistics(ready: Ready) -> None
     assert_statistics_of(network, task.source_images)
 
 
+def test_a_backbone_of_the_source_has_its_statistics_already(ready: Ready) -> None:
+    """Whether or not there were held-out images to tell how well it learnt."""
+    facts = ready.start.facts.model_copy(update={"pretrained_on_source": True})
+    task = replace(ready.task(), backbone=replace(ready.start, facts=facts))
+    network, _ = starting_network(task)
+    assert torch.equal(ready.start.state["stem.0.1.running_mean"], network.backbone.stem[0][1].running_mean)
+
+
 def test_the_probe_of_target_labels_learns_under_the_targets_statistics(toy_domains: Any, ready: Ready) -> None:
     """Where the target has labels, its own statistics are those that the head is fitted under, and they stay."""
     labelled = Ready(toy_domains, ready.start)
@@ -209,9 +218,15 @@ def test_pseudo_labels_survive_a_restart(ready: Ready) -> None:
 def test_the_card_of_a_source_is_held_out(ready: Ready) -> None:
     """Images of its validation split, with their labels."""
     task = ready.task()
-    card = retention.card_for(task, task.pretrained_network())
+    card = retention.card_for(task, starting_network(task).network)
     assert {"val"} == set(card.images.bank.manifest.frame["split"])
     assert [4, 4, 4] == np.bincount(card.images.labels).tolist()
+
+
+def test_a_source_that_is_not_known_is_on_no_card(ready: Ready) -> None:
+    """A head of zeros answers one class only: of its share of luck nothing could be forgotten."""
+    task = ready.task()
+    assert "answers_kept" == retention.card_for(task, task.pretrained_network()).term
 
 
 def test_without_a_source_the_card_holds_the_surest_answers(without_source: Ready) -> None:
