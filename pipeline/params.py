@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ from pipeline.stages import train as train_stage
 from pipeline.stages import validate as validate_stage
 
 FILE = "params.yaml"
+
+UNION_BRANCH = re.compile(r"^(literal\[.*\]|(constrained-)?(int|float|str))$")
+"""What pydantic puts into a problem's place for a value that may be of several types."""
 
 SECRET_KEYS = ("notify.webhook", "tracking.uri")
 """Their values stay out of messages: a URL may hold a token."""
@@ -228,7 +232,9 @@ def _explained(error: ValidationError, raw: dict[str, Any], where: str) -> Param
     problems = error.errors(include_url=False)
     # A mistyped key is often a missing one too; the typo is what there is to mend.
     first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
+    key = _key(first)
+    branches = [problem for problem in problems if _key(problem) == key]
+    others = [problem for problem in others if problem not in branches]
     more = f" ({len(others)} more problem{'s' * (len(others) > 1)} after this one.)" if others else ""
     cause = first.get("ctx", {}).get("error")
     if first["type"] == "extra_forbidden":
@@ -237,11 +243,16 @@ def _explained(error: ValidationError, raw: dict[str, Any], where: str) -> Param
         expected, found = f"one of: {', '.join(cause.known)}", f"'{cause.name}'"
         return ParamsError(expected=expected, found=found, where=f"{key} in {where}", remedy=cause.advice + more)
     return ParamsError(
-        expected=_expectation(first),
+        expected=" or ".join(dict.fromkeys(map(_expectation, branches))),
         found="nothing" if first["type"] == "missing" else _shown(key, first["input"]),
         where=f"{key} in {where}",
         remedy=f"Set {key} to such a value.{more}",
     )
+
+
+def _key(problem: Any) -> str:
+    """The dotted key, without the branch of a union (``'auto'`` or a number) that the problem belongs to."""
+    return ".".join(str(part) for part in problem["loc"] if not UNION_BRANCH.match(str(part)))
 
 
 def _shown(key: str, value: Any) -> str:

@@ -85,5 +85,5 @@ def _line(record: TrainingRecord) -> str:
     accuracy = record.val_accuracy if record.val_accuracy is not None else record.cv_accuracy
     chosen = f" → {record.chose}" if record.chose else ""
     judged = "" if accuracy is None else f" · {accuracy:.1%} by {record.selection}"
-    images = f"{labelled:,} labelled {record.labels_from} images"
+    images = f"{labelled:,} labelled {record.labels_from} images" if labelled else "no labelled image"
     return f"{record.strategy}{chosen} · {images}, {len(record.classes)} classes{judged}"

@@ -3,8 +3,9 @@
 Candidates follow from what there is (labels per class, a source, how far it is). With ten target labels per class or
 more they are cross-validated on these, the weaker half dropped after each fold; with fewer, guards refuse what went
 wrong, and the rest is ranked without labels: by MixVal (Hu et al., 2023), information maximisation and the balance of
-classes. The linear probe is the baseline; it ships unless the winner beats it by a 95 % interval. Labels of the test
-split are never seen.
+classes. The linear probe is the baseline (the nearest class mean below ten labels per class); it ships unless the
+winner beats it on the same images by McNemar's exact test at 5 %, divided by the number of candidates. Labels of the
+test split are never seen.
 
 Loss: that of the strategy it chooses; see there.
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.core import plugins
 from pipeline.core.params import PluginParams
@@ -44,9 +45,9 @@ class Params(PluginParams):
 
     name: Literal["auto"] = "auto"
     budget_minutes: float = Field(20, gt=0)
-    """No candidate is begun after this; the baseline always runs."""
+    """Of fitting; no candidate is begun once they are spent. The baseline always runs."""
     candidates: list[str] | None = None
-    """Strategies to try beside the probe; null takes those that fit the data."""
+    """Strategies to try beside the baseline; null takes those that fit the data."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Parameters of candidates by their name, e.g. ``{mcc: {epochs: 20}}``."""
     repeats: int = Field(2, ge=1)
@@ -64,7 +65,14 @@ class Params(PluginParams):
     @model_validator(mode="after")
     def _settings_fit(self) -> Params:
         for name, values in self.settings.items():
-            plugins.load(PACKAGE, name).Params.model_validate(values)
+            own = plugins.load(PACKAGE, name).Params
+            try:
+                own.model_validate(values)
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(str(part) for part in first["loc"])
+                keys = ", ".join(sorted(set(own.model_fields) - {"name"}))
+                raise ValueError(f"settings.{name}.{place}: {first['msg']}; '{name}' has: {keys}") from None
         return self
 
 

@@ -189,7 +189,8 @@ def test_the_order_of_labels_per_class(a_task: Task) -> None:
     [
         ({"candidates": ["lp-ft"]}, "Did you mean 'lp_ft'"),
         ({"candidates": ["auto"]}, "unknown name 'auto'"),
-        ({"settings": {"mcc": {"epoch": 3}}}, "epoch"),
+        ({"settings": {"mcc": {"epoch": 3}}}, r"settings\.mcc\.epoch: Extra inputs.*'mcc' has: .*epochs"),
+        ({"settings": {"mmc": {}}}, "Did you mean 'mcc'"),
         ({"budget_minutes": 0}, "greater than 0"),
     ],
 )
