@@ -115,14 +115,14 @@ WRONG_PARAMS = {
     "strategy": ("name: probe", "name: prob", "Expected one of: adabn,", "found 'prob'", "Did you mean 'probe'?"),
     "auto's candidate": (
         "name: probe",
-        "name: auto\n    candidates: [lp-ft]",
+        "name: auto, candidates: [lp-ft]",
         "found 'lp-ft'",
         "train.strategy.candidates",
         "Did you mean 'lp_ft'?",
     ),
     "auto's settings": (
         "name: probe",
-        "name: auto\n    settings: {mcc: {epoch: 3}}",
+        "name: auto, settings: {mcc: {epoch: 3}}",
         "settings.mcc.epoch",
         "'mcc' has: backbone_factor",
     ),
