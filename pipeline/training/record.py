@@ -54,7 +54,7 @@ class Candidate(Document):
     judged: int = 0
     """How many of these there were."""
     mixval: float | None = None
-    """The share of blends of two differently named target images that it names after the stronger one."""
+    """The share of pairs of target images that it names differently and whose blend it names after the stronger one."""
     information: float | None = None
     balance: float | None = None
     guards: dict[str, bool] = Field(default_factory=dict)

@@ -35,6 +35,9 @@ class Scores(NamedTuple):
     """What is known of a network on unlabelled target images; higher is better in all."""
 
     mixval: float
+    """Share of all pairs that it names differently and whose blend it names after the stronger image. Of all pairs, and
+    not of those told apart as in the paper: a network that calls nearly everything alike would else be judged by the few
+    it is surest of."""
     information: float
     """Entropy of the mean answer less the mean entropy of the answers, nats."""
     balance: float
@@ -58,7 +61,7 @@ def judge(
     named = blends_named(network, images, stronger[told_apart], weaker[told_apart], device)
     kept[told_apart] = named == predicted[stronger[told_apart]]
     return Scores(
-        mixval=float(kept.sum() / max(1, told_apart.sum())),
+        mixval=float(kept.mean()) if len(kept) else 0.0,
         information=information(probabilities),
         balance=balance(probabilities, prior),
         kept=kept,
