@@ -41,6 +41,15 @@ class ImageBank:
             self._kept = self._squares(self.manifest, quiet=False)
         return self._kept[torch.from_numpy(np.asarray(rows, dtype=np.int64))]
 
+    @property
+    def kept_mb(self) -> float:
+        """Decoded images in memory."""
+        return 0.0 if self._kept is None else self._kept.numel() / 1e6
+
+    def forget(self) -> None:
+        """Let the decoded images go; the next fetch decodes them anew."""
+        self._kept = None
+
     def _squares(self, manifest: Manifest, *, quiet: bool) -> Tensor:
         side = training_side_px(self.preprocessing)
         squares = torch.empty((len(manifest), 3, side, side), dtype=torch.uint8)

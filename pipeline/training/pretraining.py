@@ -19,12 +19,12 @@ from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
+from pipeline.training.batch_norm import reestimate
 from pipeline.training.engine import fit, score_on
 from pipeline.training.objectives import UNLABELLED, Images
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
 from pipeline.training.pretext import Autoencoder, Pretext, Rotation
-from pipeline.training.statistics import reestimate
 
 
 class Start(NamedTuple):

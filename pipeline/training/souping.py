@@ -10,10 +10,10 @@ import torch
 from pipeline.core.device import choose
 from pipeline.core.errors import DataError
 from pipeline.models.network import Network, State, contiguous
+from pipeline.training.batch_norm import reestimate
 from pipeline.training.engine import Outcome, Score, fit, score_on
 from pipeline.training.objectives import Images
 from pipeline.training.phases import Phase
-from pipeline.training.statistics import reestimate
 from pipeline.training.task import Task
 
 

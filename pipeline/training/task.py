@@ -167,9 +167,19 @@ class Task:
         return Images(self.bank(manifest), self.label_space.indices(manifest.frame["label"]))
 
     def bank(self, manifest: Manifest) -> ImageBank:
-        """The images of ``manifest``; asked for again, even under another seed, they are not decoded again."""
+        """The images of ``manifest``; asked for again, even under another seed, they are not decoded again.
+
+        Before a new bank is made, older ones let go of what exceeds ``options.memory_mb`` together: `auto` asks for
+        many.
+        """
         key = digests.of_json(list(manifest.frame["id"]))
         if key not in self._banks:
+            kept_mb = sum(bank.kept_mb for bank in self._banks.values())
+            for bank in self._banks.values():
+                if kept_mb <= self.options.memory_mb:
+                    break
+                kept_mb -= bank.kept_mb
+                bank.forget()
             store = ImageStore(self.context.workspace, self.context.workers)
             self._banks[key] = ImageBank(manifest, store, self.backbone.preprocessing, budget_mb=self.options.memory_mb)
         return self._banks[key]
@@ -271,7 +281,7 @@ def make_task(
     target = target_manifest.split("train", "val")
     source_all = source_manifest.split("train", "val").labelled
     source = source_all.where(source_all.frame["label"].isin(label_space.classes))
-    labels_from: Origin = "target" if len(target.labelled) else "source"
+    labels_from: Origin = "target" if len(target.labelled.split("train")) else "source"
     if labels_from == "source" and not len(source) and backbone.head is not None:
         labels_from = "checkpoint"
     labelled = target.labelled if labels_from == "target" else source

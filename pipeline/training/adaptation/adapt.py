@@ -26,13 +26,13 @@ from pipeline.models.network import Network
 from pipeline.training.adaptation import guards
 from pipeline.training.adaptation.own_statistics import features_of
 from pipeline.training.adaptation.params import AdaptationParams, TwoDomainParams
+from pipeline.training.batch_norm import momentum_of, reestimate
 from pipeline.training.classifiers import folds, heads
 from pipeline.training.classifiers.linear_probe import Probe, Training, solve_on
 from pipeline.training.engine import BATCH_NORM, DIVERGED, Outcome, fit, score
 from pipeline.training.objectives import Batch, Images, Judgement, Objective, Stream, View
 from pipeline.training.phases import Phase, Rates, discriminative
 from pipeline.training.record import Epoch
-from pipeline.training.statistics import momentum_of, reestimate
 from pipeline.training.task import Fitted, Task
 
 STEPS, LARGE_STEPS = 1200, 300

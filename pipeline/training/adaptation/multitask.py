@@ -14,12 +14,12 @@ from pipeline.models.network import HEAD, Network
 from pipeline.training.adaptation import guards
 from pipeline.training.adaptation.adapt import epochs_for, rates, starting_head, statistics_stand_still
 from pipeline.training.adaptation.params import TwoDomainParams
+from pipeline.training.batch_norm import reestimate
 from pipeline.training.classifiers import heads
 from pipeline.training.classifiers.linear_probe import Probe
 from pipeline.training.engine import DIVERGED, Outcome, Score, fit, score_on
 from pipeline.training.objectives import Batch, Images, Objective, Stream
 from pipeline.training.phases import Phase
-from pipeline.training.statistics import reestimate
 from pipeline.training.task import Task
 
 Weight = Callable[[float], float]

@@ -18,10 +18,10 @@ from pipeline.core.device import choose
 from pipeline.data.transforms import plain_view
 from pipeline.features.table import FeatureTable
 from pipeline.models.network import Network
+from pipeline.training.batch_norm import reestimate
 from pipeline.training.classifiers import heads
 from pipeline.training.engine import score
 from pipeline.training.objectives import Images
-from pipeline.training.statistics import reestimate
 from pipeline.training.task import Task
 
 BATCH_SIZE = 256
@@ -58,7 +58,7 @@ def starting_network(task: Task) -> Start:
 
 
 def restate(network: Network, images: Images, device: str) -> bool:
-    """:func:`~pipeline.training.statistics.reestimate` on ``device``, with the network back on the CPU after it."""
+    """:func:`~pipeline.training.batch_norm.reestimate` on ``device``, with the network back on the CPU after it."""
     network.to(choose(device))
     changed = reestimate(network, images, choose(device), batch_size=BATCH_SIZE)
     network.to("cpu")

@@ -16,8 +16,8 @@ from pipeline.data.manifest import Manifest
 from pipeline.models.network import Network
 from pipeline.training.adaptation import guards
 from pipeline.training.adaptation.own_statistics import features_of
+from pipeline.training.batch_norm import reestimate
 from pipeline.training.objectives import Images
-from pipeline.training.statistics import reestimate
 from pipeline.training.task import Task
 
 PER_CLASS = 20

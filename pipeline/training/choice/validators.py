@@ -36,8 +36,8 @@ class Scores(NamedTuple):
 
     mixval: float
     """Share of all pairs that it names differently and whose blend it names after the stronger image. Of all pairs, and
-    not of those told apart as in the paper: a network that calls nearly everything alike would else be judged by the few
-    it is surest of."""
+    not of those told apart as in the paper: a network that calls nearly everything alike would else be judged by the
+    few it is surest of."""
     information: float
     """Entropy of the mean answer less the mean entropy of the answers, nats."""
     balance: float

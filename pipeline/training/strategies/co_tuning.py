@@ -55,7 +55,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     from pipeline.models.heads import LinearHead
     from pipeline.training.adaptation.relationship import CoTuning, relationship
     from pipeline.training.classifiers import heads
-    from pipeline.training.gradient import fine_tune
+    from pipeline.training.fine_tuning import fine_tune
 
     network = task.pretrained_network()
     probe = heads.starting_head(task, network)

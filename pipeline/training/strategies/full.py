@@ -47,7 +47,7 @@ class Params(PluginParams):
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """One phase, everything trainable."""
-    from pipeline.training.gradient import fine_tune
+    from pipeline.training.fine_tuning import fine_tune
 
     network = task.pretrained_network()
     phase = Phase(

@@ -56,7 +56,7 @@ class Params(PluginParams):
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """Probe head, then as many phases as the backbone has blocks."""
     from pipeline.training.classifiers import heads
-    from pipeline.training.gradient import fine_tune
+    from pipeline.training.fine_tuning import fine_tune
 
     network = task.pretrained_network()
     probe = heads.starting_head(task, network)

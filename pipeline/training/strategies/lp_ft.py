@@ -50,7 +50,7 @@ class Params(PluginParams):
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """Probe, then every group trainable."""
     from pipeline.training.classifiers import heads
-    from pipeline.training.gradient import fine_tune
+    from pipeline.training.fine_tuning import fine_tune
 
     network = task.pretrained_network()
     probe = heads.starting_head(task, network)

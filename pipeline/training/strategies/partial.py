@@ -57,7 +57,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         ParamsError: ``frozen_blocks`` is more than the backbone has.
     """
     from pipeline.training.classifiers import heads
-    from pipeline.training.gradient import fine_tune
+    from pipeline.training.fine_tuning import fine_tune
 
     network = task.pretrained_network()
     blocks = tuple(network.row.blocks)

@@ -41,7 +41,7 @@ class Params(PluginParams):
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """One phase, everything trainable, BatchNorm statistics learned from the target."""
-    from pipeline.training.gradient import fine_tune
+    from pipeline.training.fine_tuning import fine_tune
 
     network = task.random_network()
     phase = Phase(

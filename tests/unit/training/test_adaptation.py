@@ -30,11 +30,11 @@ from pipeline.training.adaptation.adapt import (
 from pipeline.training.adaptation.multitask import TwoTasks, fixed, has_other_classes, ramped, source_task
 from pipeline.training.adaptation.params import AdaptationParams
 from pipeline.training.adaptation.relationship import CoTuning, relationship
+from pipeline.training.batch_norm import reestimate
 from pipeline.training.engine import BATCH_NORM
 from pipeline.training.objectives import Batch, Drawn, Images
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
-from pipeline.training.statistics import reestimate
 from pipeline.training.strategies import co_tuning, multitask
 from pipeline.training.task import Labelled, Task, make_task
 
