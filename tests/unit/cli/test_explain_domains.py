@@ -59,7 +59,7 @@ def test_a_folder_that_is_no_workspace_is_exit_2(tmp_path):
 def test_a_wrong_value_is_exit_2_and_named(tmp_path):
     """``draws: 3`` is too few for an interval."""
     text = (TEMPLATES / "digits.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(f"{text}\ndomains: {{draws: 3}}\n")
+    (tmp_path / "params.yaml").write_text(text.replace("domains: {}", "domains: {draws: 3}"))
     done = graftline("explain-domains", workspace=tmp_path)
     assert 2 == done.returncode
     assert "domains.draws" in done.stderr

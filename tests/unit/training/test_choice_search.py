@@ -190,7 +190,7 @@ def test_the_order_of_labels_per_class(a_task: Task) -> None:
         ({"candidates": ["lp-ft"]}, "Did you mean 'lp_ft'"),
         ({"candidates": ["auto"]}, "unknown name 'auto'"),
         ({"settings": {"mcc": {"epoch": 3}}}, r"settings\.mcc\.epoch: Extra inputs.*'mcc' has: .*epochs"),
-        ({"settings": {"mmc": {}}}, "Did you mean 'mcc'"),
+        ({"settings": {"mcd": {}}}, "unknown name 'mcd'; there are: adabn"),
         ({"budget_minutes": 0}, "greater than 0"),
     ],
 )
