@@ -92,12 +92,12 @@ class _Judge:
 
     def _guard(self, contender: Contender, answers: np.ndarray, baseline: Contender | None) -> None:
         """G1, G4 and G5 were measured in training; here are the balance of classes (G2) and the gain over the baseline
-        in MixVal and certainty (G3). A guard that the baseline breaks worse says nothing against whoever replaces it.
+        in MixVal and information (G3). A guard that the baseline breaks worse says nothing against whoever replaces it.
         """
         balance = guards.class_balance(answers, self.prior)
         contender.guards["balanced_predictions"] = balance.holds or _is_no_less_balanced(contender, baseline)
         if baseline is not None and self.task.labels_from != "target":
-            contender.guards["surer_than_the_baseline"] = self._is_surer(contender, baseline)
+            contender.guards["surer_than_the_baseline"] = _is_surer(contender, baseline)
         broken = [name for name, kept in contender.guards.items() if not kept]
         if broken and baseline is not None:
             why = {
@@ -106,15 +106,6 @@ class _Judge:
                 "source_retention": "It forgot more than a fifth of what it knew of the source.",
             }
             contender.refuse(why.get(broken[0], f"Its guard '{broken[0]}' broke."))
-
-    def _is_surer(self, contender: Contender, baseline: Contender) -> bool:
-        assert contender.scores is not None, "scored before"
-        assert baseline.scores is not None, "scored before"
-        doubt, before = (self._mean_entropy(one) for one in (contender, baseline))
-        return contender.scores.mixval > baseline.scores.mixval and doubt < before
-
-    def _mean_entropy(self, contender: Contender) -> float:
-        return float(np.mean([validators.entropy(row) for row in self.probabilities[contender.name]]))
 
     def disagreement(self, one: Contender, other: Contender) -> float:
         """Share of the judged images that the two answer differently."""
@@ -150,6 +141,14 @@ def choose(
             require_baseline(reigning)
     assert reigning is not None, "the baseline is always tried"
     return _decided(reigning, contenders, judge)
+
+
+def _is_surer(contender: Contender, baseline: Contender) -> bool:
+    """Better in MixVal and in information; entropy alone would favour a baseline that calls everything alike."""
+    assert contender.scores is not None, "scored before"
+    assert baseline.scores is not None, "scored before"
+    ours, theirs = contender.scores, baseline.scores
+    return ours.mixval > theirs.mixval and ours.information > theirs.information
 
 
 def _is_no_less_balanced(contender: Contender, baseline: Contender | None) -> bool:

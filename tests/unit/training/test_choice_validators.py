@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.choice import validators
-from pipeline.training.choice.contest import labels_to_settle, tie_sentence
+from pipeline.training.choice import validators, without_labels
+from pipeline.training.choice.contest import Contender, labels_to_settle, tie_sentence
 from pipeline.training.choice.pairing import Paired
+from pipeline.training.choice.validators import Scores
 
 CPU = torch.device("cpu")
 
@@ -96,3 +97,13 @@ def test_a_tie_offers_labels() -> None:
         "labelling about 620 random ones would show it four times in five."
     )
     assert "no label could tell them apart" in tie_sentence("a", "b", 0.0)
+
+
+def test_a_baseline_that_calls_everything_alike_is_not_the_surer_one() -> None:
+    """It has no doubt and no information; whoever tells images apart passes the guard against it."""
+    kept = np.ones(10, dtype=bool)
+    collapsed, adapted = Contender("probe"), Contender("dann")
+    collapsed.scores = Scores(mixval=0.06, information=0.3, balance=0.2, kept=~kept)
+    adapted.scores = Scores(mixval=0.44, information=2.1, balance=0.97, kept=kept)
+    assert without_labels._is_surer(adapted, collapsed)
+    assert not without_labels._is_surer(collapsed, adapted)
