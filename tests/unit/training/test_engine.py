@@ -307,7 +307,7 @@ def test_l2_sp_holds_weights_near_their_start(toy_domains: Any) -> None:
         start = {name: value.clone() for name, value in network.backbone.named_parameters()}
         phase = a_phase(network, epochs=4, l2_sp=pull)
         fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
-        moved = [(value - start[name]).square().sum() for name, value in network.backbone.named_parameters()]
+        moved = [(value.detach() - start[name]).square().sum() for name, value in network.backbone.named_parameters()]
         distances.append(float(torch.stack(moved).sum()))
     assert distances[1] < distances[0]
 
