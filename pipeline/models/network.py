@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -181,7 +181,7 @@ class TrainedNetwork:
     @property
     def size_mb(self) -> float:
         """Of all weights and statistics, in millions of bytes."""
-        return sum(value.numel() * value.element_size() for value in self.state.values()) / 1e6
+        return size_mb(self.state)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -195,6 +195,11 @@ class TrainedNetwork:
             "backbone_digest": self.facts.backbone_digest,
             "backbone_origin": self.facts.backbone_origin,
         }
+
+
+def size_mb(state: Mapping[str, Tensor]) -> float:
+    """Of all weights and statistics, in millions of bytes."""
+    return sum(value.numel() * value.element_size() for value in state.values()) / 1e6
 
 
 def contiguous(state: State) -> State:

@@ -143,8 +143,3 @@ def measure(
     teachers = float((taught == labels).mean()) if teachers_accuracy is None else teachers_accuracy
     students = float((learned == labels).mean())
     return Drop("accuracy", len(held_out), students, teachers, teachers - students)
-
-
-def size_mb(network: Network) -> float:
-    """Megabytes (10⁶ bytes) of weights."""
-    return sum(value.numel() * value.element_size() for value in network.state_dict().values()) / 1e6

@@ -28,6 +28,7 @@ from pipeline.features.extraction import extract
 from pipeline.features.options import ExtractionOptions
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.cost import multiply_adds
+from pipeline.models.network import size_mb
 from pipeline.training.classifiers.linear_probe import choose_penalty, path
 from pipeline.training.ranking.report import RankedBackbone, Ranking
 from pipeline.training.task import Labelled
@@ -162,7 +163,7 @@ class Trial(NamedTuple):
 
     @property
     def size_mb(self) -> float:
-        return sum(value.numel() * value.element_size() for value in self.weights.state.values()) / 1e6
+        return size_mb(self.weights.state)
 
     @property
     def price(self) -> tuple[int, float]:

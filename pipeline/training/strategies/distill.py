@@ -109,6 +109,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         DataError: the teacher's data are missing.
         ParamsError: the student cannot take images of that size.
     """
+    from pipeline.models.network import size_mb
     from pipeline.training import distillation, engine
     from pipeline.training.task import Fitted
 
@@ -136,7 +137,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         val_labels,
         teachers_accuracy=taught.record.val_accuracy,
     )
-    sizes = {name: distillation.size_mb(it) for name, it in (("teacher", taught.network), ("student", student))}
+    sizes = {name: size_mb(it.state_dict()) for name, it in (("teacher", taught.network), ("student", student))}
     record = task.record(
         params,
         history=outcome.history,
