@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.core.params import PluginParams
-from pipeline.training.phases import Phase, discriminative
+from pipeline.training.fine_tuning_params import FineTuneParams
 
 if TYPE_CHECKING:
     from pipeline.core.context import Context
@@ -32,22 +31,13 @@ SUMMARY = "fine-tuning that also keeps the checkpoint's own related classes"
 NEEDS = ("labels", "target_labels", "checkpoint_head", "features", "pixels")
 
 
-class Params(PluginParams):
+class Params(FineTuneParams):
     """As lp_ft, and how much the checkpoint's classes count."""
 
     name: Literal["co_tuning"] = "co_tuning"
-    epochs: int = Field(8, gt=0)
-    """A small set is passed over several times per epoch."""
     trade_off: float = Field(2.3, ge=0)
     """Weight of the source's classes, against 1 of the target's."""
-    learning_rate: float = Field(3e-4, gt=0)
-    """Of both heads and the last block."""
-    block_decay: float = Field(0.7, gt=0, le=1)
-    """Each block's rate is this times its successor's."""
     weight_decay: float = Field(5e-4, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    batch_norm: Literal["eval", "train"] = "eval"
-    patience: int | None = Field(4, gt=0)
 
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
@@ -62,17 +52,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     assert task.backbone.head is not None  # as NEEDS says
     source_head = LinearHead.restored(task.backbone.head)
     rows = relationship(source_head, task.train_set if task.holds_out else task.all_set, len(task.classes))
-    phase = Phase(
-        name="co_tune",
-        epochs=params.epochs,
-        learning_rates=discriminative(
-            tuple(network.row.blocks), head=params.learning_rate, last=params.learning_rate, decay=params.block_decay
-        ),
-        weight_decay=params.weight_decay,
-        label_smoothing=params.label_smoothing,
-        batch_norm=params.batch_norm,
-        patience=params.patience,
-    )
+    phase = params.phase("co_tune", tuple(network.row.blocks))
     objective = CoTuning(source_head, rows, params.trade_off, params.learning_rate)
     told = (
         f"The checkpoint's own head of {rows.shape[1]:,} classes was trained along, towards those that it saw in each "

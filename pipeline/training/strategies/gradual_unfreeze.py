@@ -20,37 +20,29 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.core.params import PluginParams
-from pipeline.training.phases import Phase, discriminative
+from pipeline.training.fine_tuning_params import FineTuneParams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.core.context import Context
+    from pipeline.training.phases import Phase
     from pipeline.training.task import Fitted, Task
 
 SUMMARY = "probe, then one block more per phase, from the head down"
 NEEDS = ("labels", "features", "pixels")
 
 
-class Params(PluginParams):
+class Params(FineTuneParams):
     """How long each phase is, and how fast the free blocks move."""
 
     name: Literal["gradual_unfreeze"] = "gradual_unfreeze"
     epochs_per_block: int = Field(2, gt=0)
     """Of each phase but the last."""
     epochs: int = Field(6, gt=0)
-    """Of the last phase, in which every block is free; a small set is passed over several times per epoch."""
-    learning_rate: float = Field(3e-4, gt=0)
-    """Of the head and the last block."""
+    """Of the last phase, in which every block is free."""
     block_decay: float = Field(1 / 2.6, gt=0, le=1)
-    """Each block's rate is this times its successor's; the paper's 1/2.6."""
-    weight_decay: float = Field(1e-4, ge=0)
-    l2_sp: float = Field(0.0, ge=0)
-    """α of L²-SP (Li et al., 2018): pulls the free blocks back to what each phase began with; 0 lets them go."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    batch_norm: Literal["eval", "train"] = "eval"
-    patience: int | None = Field(4, gt=0)
+    """The paper's 1/2.6."""
 
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
@@ -66,19 +58,9 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
 
 def phases(blocks: Sequence[str], params: Params) -> list[Phase]:
     """One phase per block, last block first; each is named after the block that it lets go."""
-    return [_phase(blocks, frozen, params) for frozen in reversed(range(len(blocks)))]
-
-
-def _phase(blocks: Sequence[str], frozen: int, params: Params) -> Phase:
-    return Phase(
-        name=f"from_{blocks[frozen]}",
-        epochs=params.epochs_per_block if frozen else params.epochs,
-        learning_rates=discriminative(
-            blocks, head=params.learning_rate, last=params.learning_rate, decay=params.block_decay, frozen=frozen
-        ),
-        weight_decay=params.weight_decay,
-        label_smoothing=params.label_smoothing,
-        batch_norm=params.batch_norm,
-        patience=params.patience,
-        l2_sp=params.l2_sp,
-    )
+    return [
+        params.phase(
+            f"from_{blocks[frozen]}", blocks, frozen=frozen, epochs=params.epochs_per_block if frozen else None
+        )
+        for frozen in reversed(range(len(blocks)))
+    ]

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.core.params import PluginParams
-from pipeline.training.phases import Phase, discriminative
+from pipeline.training.fine_tuning_params import FineTuneParams
 
 if TYPE_CHECKING:
     from pipeline.core.context import Context
@@ -30,24 +29,13 @@ SUMMARY = "first blocks frozen, the others fine-tuned at falling rates"
 NEEDS = ("labels", "features", "pixels")
 
 
-class Params(PluginParams):
+class Params(FineTuneParams):
     """What stays frozen, and how fast the rest moves."""
 
     name: Literal["partial"] = "partial"
     frozen_blocks: int | None = Field(None, ge=0)
     """How many blocks, from the input on, stay frozen; null freezes all but the last two."""
-    epochs: int = Field(8, gt=0)
-    """A small set is passed over several times per epoch."""
-    learning_rate: float = Field(3e-4, gt=0)
-    """Of the head and the last block."""
     block_decay: float = Field(0.5, gt=0, le=1)
-    """Each block's rate is this times its successor's."""
-    weight_decay: float = Field(1e-4, ge=0)
-    l2_sp: float = Field(0.0, ge=0)
-    """α of L²-SP (Li et al., 2018): pulls the backbone's weights back to the pretrained ones; 0 lets them go."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    batch_norm: Literal["eval", "train"] = "eval"
-    patience: int | None = Field(4, gt=0)
 
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
@@ -63,18 +51,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     blocks = tuple(network.row.blocks)
     frozen = _frozen_blocks(params, blocks, task.backbone.name)
     probe = heads.starting_head(task, network)
-    phase = Phase(
-        name="fine_tune",
-        epochs=params.epochs,
-        learning_rates=discriminative(
-            blocks, head=params.learning_rate, last=params.learning_rate, decay=params.block_decay, frozen=frozen
-        ),
-        weight_decay=params.weight_decay,
-        label_smoothing=params.label_smoothing,
-        batch_norm=params.batch_norm,
-        patience=params.patience,
-        l2_sp=params.l2_sp,
-    )
+    phase = params.phase("fine_tune", blocks, frozen=frozen)
     why = "The last blocks were then trained from there: features of the first ones fit most images as they are."
     return fine_tune(task, network, [phase], params, **heads.facts(task, probe, why))
 

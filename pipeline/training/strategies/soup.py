@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.core.params import PluginParams
-from pipeline.training.phases import Phase, discriminative
+from pipeline.training.fine_tuning_params import FineTuneParams
 
 if TYPE_CHECKING:
     from pipeline.core.context import Context
@@ -31,27 +30,16 @@ SUMMARY = "several fine-tuned networks, averaged where that does better"
 NEEDS = ("labels", "features", "pixels", "validation")
 
 
-class Params(PluginParams):
+class Params(FineTuneParams):
     """How many ingredients, and how each is trained."""
 
     name: Literal["soup"] = "soup"
     ingredients: int = Field(5, ge=2, le=50)
-    epochs: int = Field(8, gt=0)
-    """Of each ingredient; a small set is passed over several times per epoch."""
-    learning_rate: float = Field(3e-4, gt=0)
-    """Of the head and the last block of the first ingredient."""
     rate_factor: float = Field(3.0, ge=1)
     """The second ingredient's rate is this times as high, the third's as low, the fourth's the first's, and so on."""
-    block_decay: float = Field(0.7, gt=0, le=1)
-    """Each block's rate is this times its successor's."""
-    weight_decay: float = Field(1e-4, ge=0)
-    l2_sp: float = Field(0.0, ge=0)
-    """α of L²-SP (Li et al., 2018): pulls the backbone's weights back to the pretrained ones; 0 lets them go."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_norm: Literal["eval", "train"] = "train"
     """``train``: statistics follow the images, and are estimated anew for each average. ``eval``: all ingredients and
     their average keep the pretrained ones."""
-    patience: int | None = Field(4, gt=0)
 
 
 def fit(task: Task, params: Params, context: Context) -> Fitted:
@@ -68,9 +56,8 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     probe = heads.starting_head(task, network)
     rates = [_rate(params, number) for number in range(params.ingredients)]
     blocks = tuple(network.row.blocks)
-    ingredients = souping.cook(
-        task, network, [_phase(blocks, rate, number, params) for number, rate in enumerate(rates, 1)]
-    )
+    phases = [params.phase(f"ingredient_{number}", blocks, rate=rate) for number, rate in enumerate(rates, 1)]
+    ingredients = souping.cook(task, network, phases)
     soup = souping.greedy(task, network, ingredients, reestimates=params.batch_norm == "train")
     record = task.record(
         params,
@@ -88,16 +75,3 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
 def _rate(params: Params, number: int) -> float:
     """The first ingredient's is the one that was asked for, then one above and one below, in turn."""
     return params.learning_rate * params.rate_factor ** (0, 1, -1)[number % 3]
-
-
-def _phase(blocks: tuple[str, ...], rate: float, number: int, params: Params) -> Phase:
-    return Phase(
-        name=f"ingredient_{number}",
-        epochs=params.epochs,
-        learning_rates=discriminative(blocks, head=rate, last=rate, decay=params.block_decay),
-        weight_decay=params.weight_decay,
-        label_smoothing=params.label_smoothing,
-        batch_norm=params.batch_norm,
-        patience=params.patience,
-        l2_sp=params.l2_sp,
-    )
