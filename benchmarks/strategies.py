@@ -166,7 +166,7 @@ def _fitted(problem: Problem, strategy: str, settings: dict[str, Any]) -> tuple[
 
 def _auto(problem: Problem, settings: dict[str, Any]) -> list[Result]:
     """`auto`'s own row, then one for each candidate under each seed with what `auto` knew of it."""
-    from pipeline.training.choice.trying import finished
+    from pipeline.training.choice.trying import attempt
     from pipeline.training.strategies import auto
 
     fitted = auto.fit(problem.task, auto.Params(**settings), problem.context)
@@ -183,8 +183,9 @@ def _auto(problem: Problem, settings: dict[str, Any]) -> list[Result]:
     for candidate in record.candidates:
         row = candidate.model_dump() | {"held_out_accuracy": candidate.accuracy, "candidate": True}
         del row["accuracy"]
-        kept = finished(problem.context, candidate.strategy, candidate.repeat)
-        if kept is not None:
+        if candidate.network_mb is not None:  # it was fitted: this takes what lies in the scratch folder
+            own_settings = settings.get("settings", {}).get(candidate.strategy, {})
+            kept = attempt(problem.task, candidate.strategy, candidate.repeat, own_settings, problem.context)
             row["accuracy"] = problem.accuracy(kept.network)
             row["seconds"] = seconds.get((candidate.strategy, candidate.repeat))
         rows.append(row)

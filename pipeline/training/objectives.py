@@ -33,9 +33,10 @@ class Images(NamedTuple):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def hidden(self) -> Images:
-        """The same images with no label."""
-        return Images(self.bank, np.full(len(self), UNLABELLED, dtype=np.int64))
+    @classmethod
+    def unlabelled(cls, bank: ImageBank) -> Images:
+        """Images without a label, or whose labels may not be seen."""
+        return cls(bank, np.full(len(bank), UNLABELLED, dtype=np.int64))
 
 
 class Stream(NamedTuple):

@@ -20,7 +20,7 @@ from pipeline.data.preprocessing import Preprocessing
 from pipeline.features.table import FeatureTable
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
-from pipeline.training.objectives import UNLABELLED, Images
+from pipeline.training.objectives import Images
 from pipeline.training.options import EngineOptions
 from pipeline.training.record import TrainingRecord, Trial
 
@@ -160,8 +160,11 @@ class Task:
     @cached_property
     def target_images(self) -> Images:
         """All training images of the target, without their labels."""
-        part = self.target.split("train")
-        return Images(self.bank(part), np.full(len(part), UNLABELLED, dtype=np.int64))
+        return self.unlabelled(self.target.split("train"))
+
+    def unlabelled(self, manifest: Manifest) -> Images:
+        """The images of ``manifest`` without their labels."""
+        return Images.unlabelled(self.bank(manifest))
 
     def _images(self, manifest: Manifest) -> Images:
         return Images(self.bank(manifest), self.label_space.indices(manifest.frame["label"]))

@@ -1,29 +1,24 @@
 """Choosing on target labels: three-fold cross-validation, the weaker half dropped after each fold.
 
 Successive halving (Jamieson and Talwalkar, 2016) over folds: the first fold tries everybody, each further one the
-better half. The baseline stays to the end, since it ships unless it is beaten by the interval.
+better half. The baseline stays to the end, since it ships unless it is surely beaten.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from pipeline.core.context import Context
 from pipeline.core.errors import DataError
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
-from pipeline.training.choice import answering
-from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.contest import Contender, Decision, require_baseline, tie_sentence
+from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
-from pipeline.training.choice.trying import Attempt, attempt
+from pipeline.training.choice.trying import Attempt
 from pipeline.training.classifiers.temperature import fit_temperature
-from pipeline.training.objectives import UNLABELLED, Images
 from pipeline.training.task import Task
 
 FOLDS = 3
@@ -33,53 +28,41 @@ SELECTION = f"{FOLDS}-fold cross-validation"
 class _Judge:
     """The folds of a task, and the answers of contenders to the images held out in each."""
 
-    def __init__(
-        self,
-        task: Task,
-        settings: dict[str, dict[str, Any]],
-        budget: Budget,
-        context: Context,
-        device: torch.device,
-    ) -> None:
-        self.task, self.settings, self.budget, self.context, self.device = task, settings, budget, context, device
-        self.labelled = task.train if task.holds_out else Manifest(pd.concat([task.train.frame, task.val.frame]))
-        self.labelled = Manifest(self.labelled.frame.reset_index(drop=True))
+    def __init__(self, examiner: Examiner) -> None:
+        self.examiner = examiner
+        task, seed = examiner.task, examiner.context.seed
+        parts = [task.train.frame] if task.holds_out else [task.train.frame, task.val.frame]
+        self.labelled = Manifest(pd.concat(parts, ignore_index=True))
         self.labels = task.label_space.indices(self.labelled.frame["label"])
-        self.folds = _folds(self.labelled, self.labels, derive(context.seed, "auto", "folds") % 2**32)
+        self.folds = _folds(self.labelled, self.labels, derive(seed, "auto", "folds") % 2**32)
         self.logits: dict[str, np.ndarray] = {}
-        self.seed = derive(context.seed, "auto", "bootstrap")
+        self.seed = derive(seed, "auto", "bootstrap")
 
     def judge(self, contender: Contender, fold: int) -> None:
         """Fit without one fold, answer that fold."""
         rows = self.folds[fold]
         held_out = self.labelled.where(self.labelled.frame.index.to_series().isin(rows))
         try:
-            without = self.task.without(set(held_out.frame["id"]))
+            without = self.examiner.task.without(set(held_out.frame["id"]))
         except DataError as error:  # groups may hold a whole class
             contender.refuse(f"Without fold {fold + 1} there would be {error.found}.")
             return
-        tried = self.attempt(contender, without, part=f"fold-{fold}")
+        tried = self.fit(contender, without, part=f"fold-{fold}")
         if tried is None:
             return
-        images = Images(self.task.bank(held_out), np.full(len(rows), UNLABELLED, dtype=np.int64))
-        features = self.task.target_features.of(held_out)
-        found = answering.logits(tried.network, images, features, without, self.device)
+        found = self.examiner.logits(tried.network, held_out)
         kept = self.logits.setdefault(contender.strategy, np.zeros((len(self.labels), found.shape[1]), np.float32))
         kept[rows] = found
         seen = np.concatenate(self.folds[: fold + 1])
         contender.right = kept[seen].argmax(axis=1) == self.labels[seen]
 
-    def attempt(self, contender: Contender, task: Task, *, part: str) -> Attempt | None:
-        """Fit the contender to a part of the labels; refuse it where that fails or breaks a guard."""
-        settings = self.settings.get(contender.strategy, {})
-        tried = attempt(task, contender.strategy, 0, settings, self.context, part=part)
-        self.budget.charge(tried.seconds)
-        if tried.fitted is None:
-            contender.refuse(tried.failure or "It could not be fitted.")
+    def fit(self, contender: Contender, task: Task, *, part: str) -> Attempt | None:
+        """Fit the contender; refuse it where that fails or breaks a guard."""
+        tried = self.examiner.fit(contender, task, part=part)
+        if tried is None:
             return None
-        contender.trials.append(tried.trial)
-        contender.guards |= tried.fitted.record.guards
-        broken = [name for name, kept in tried.fitted.record.guards.items() if not kept]
+        contender.guards |= tried.guards
+        broken = [name for name, kept in tried.guards.items() if not kept]
         if broken:
             contender.refuse(f"Its guard '{broken[0]}' broke.")
             return None
@@ -106,28 +89,20 @@ def _folds(labelled: Manifest, labels: np.ndarray, seed: int) -> list[np.ndarray
     return [held_out for _, held_out in splitter.split(labels, labels)]
 
 
-def choose(
-    task: Task,
-    baseline: str,
-    candidates: list[str],
-    settings: dict[str, dict[str, Any]],
-    budget: Budget,
-    context: Context,
-    device: torch.device,
-) -> Decision:
+def choose(examiner: Examiner, baseline: str, candidates: list[str]) -> Decision:
     """Cross-validate ``baseline`` and ``candidates``, and fit the winner to everything.
 
     Raises:
         TrainingError: the baseline could not be fitted.
     """
-    judge = _Judge(task, settings, budget, context, device)
+    judge = _Judge(examiner)
     reigning = Contender(baseline)
     contenders = [reigning, *(Contender(name) for name in candidates if name != baseline)]
     alive = list(contenders)
     for fold in range(FOLDS):
         for contender in alive:
-            if contender is not reigning and budget.is_spent:
-                _give_up(contender, budget, fold)
+            if contender is not reigning and examiner.budget.is_spent:
+                _give_up(contender, examiner, fold)
                 continue
             judge.judge(contender, fold)
             told = contender.why or f"{contender.accuracy or 0:.1%} right"
@@ -139,9 +114,9 @@ def choose(
     return _decided(reigning, contenders, judge)
 
 
-def _give_up(contender: Contender, budget: Budget, fold: int) -> None:
+def _give_up(contender: Contender, examiner: Examiner, fold: int) -> None:
     if fold == 0:
-        contender.settle("not tried", f"The budget of {budget.minutes:g} minutes was spent.")
+        examiner.skip(contender)
     else:
         contender.settle("beaten", f"The budget was spent after {fold} of {FOLDS} folds.")
 
@@ -154,6 +129,7 @@ def _better_half(alive: list[Contender], reigning: Contender) -> list[Contender]
         behind = (last.accuracy or 0.0) - (contender.accuracy or 0.0)
         if behind > 0 and contender is not reigning:
             contender.settle("beaten", f"It was {behind:.1%} behind the better half when the weaker half was dropped.")
+            contender.was_dropped = True
     return [contender for contender in alive if not contender.why]
 
 
@@ -162,7 +138,8 @@ def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) ->
     assert reigning.right is not None, "the baseline is judged in every fold"
     rivals = [one for one in contenders if one is not reigning and one.outcome == "beaten" and one.right is not None]
     pairs = {one.name: Paired.of(one.right, reigning.right) for one in rivals if one.right is not None}
-    ahead = [one for one in rivals if not _was_dropped(one)]
+    # What the budget cut may still be ahead; what fell behind in a halving is not.
+    ahead = [one for one in rivals if not one.was_dropped]
     best = max(ahead, key=lambda one: pairs[one.name].gap, default=None)  # of equals the first, which is the cheaper
     sentences, winner = [], reigning
     if best is None or pairs[best.name].gap <= 0:
@@ -185,11 +162,6 @@ def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) ->
     return Decision(winner, contenders, sentences, SELECTION, temperature)
 
 
-def _was_dropped(contender: Contender) -> bool:
-    """Did it fall behind in a halving? What the budget cut may still be ahead."""
-    return "weaker half" in contender.why
-
-
 def _is_whole(contender: Contender, judge: _Judge) -> bool:
     return contender.right is not None and len(contender.right) == len(judge.labels)
 
@@ -198,7 +170,7 @@ def _fitted_to_everything(
     winner: Contender, reigning: Contender, sentences: list[str], judge: _Judge
 ) -> tuple[Contender, list[str]]:
     """The winner once more, with no label held out; the baseline, where that fails or breaks a guard."""
-    winner.attempt = judge.attempt(winner, judge.task, part="whole")
+    winner.attempt = judge.fit(winner, judge.examiner.task, part="whole")
     if winner.attempt is not None or winner is reigning:
         require_baseline(reigning)
         return winner, sentences

@@ -34,6 +34,9 @@ class Contender:
     guards: dict[str, bool] = field(default_factory=dict)
     outcome: Outcome = "beaten"
     why: str = ""
+    """Empty until its outcome is settled."""
+    was_dropped: bool = False
+    """Did it fall behind when the weaker half was dropped?"""
 
     @property
     def name(self) -> str:

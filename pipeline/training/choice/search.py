@@ -14,6 +14,7 @@ from pipeline.models.network import Network
 from pipeline.training.choice import by_labels, without_labels
 from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.contest import Contender, Decision
+from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
 from pipeline.training.choice.situation import ENOUGH_PER_CLASS, Situation
 from pipeline.training.classifiers import linear_probe
@@ -44,14 +45,13 @@ def choose(task: Task, params: Params, context: Context) -> Fitted:
     situation = Situation.of(task, source_misleads=agreement is not None and agreement.misleads)
     candidates = list(params.candidates if params.candidates is not None else situation.candidates)
     baseline = _baseline(task, situation)
-    budget, device = Budget(params.budget_minutes), choose_device(context.device)
+    budget = Budget(params.budget_minutes)
+    examiner = Examiner(task, params.settings, budget, context, choose_device(context.device))
     print(f"  auto · {situation.sentence} Trying {', '.join([baseline, *candidates])}.", flush=True)
     if situation.per_class >= ENOUGH_PER_CLASS:
-        decision = by_labels.choose(task, baseline, candidates, params.settings, budget, context, device)
+        decision = by_labels.choose(examiner, baseline, candidates)
     else:
-        decision = without_labels.choose(
-            task, baseline, candidates, params.settings, budget, context, device, repeats=params.repeats
-        )
+        decision = without_labels.choose(examiner, baseline, candidates, repeats=params.repeats)
     return _told(params, situation, agreement and agreement.sentence, decision)
 
 

@@ -17,14 +17,12 @@ from pipeline.core.device import choose
 from pipeline.core.errors import InputError, TrainingError
 from pipeline.core.seeding import derive
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.models.network import Network, TrainedNetwork
+from pipeline.models.network import Network, TrainedNetwork, size_mb
 from pipeline.training import needs
 from pipeline.training.record import TrainingRecord, Trial
 from pipeline.training.task import Fitted, Task
 
 PACKAGE = "pipeline.training.strategies"
-
-MB = 1e6
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,12 @@ class Attempt:
         return self.fitted.network
 
     @property
+    def guards(self) -> dict[str, bool]:
+        return dict(self.fitted.record.guards) if self.fitted is not None else {}
+
+    @property
     def network_mb(self) -> float:
-        return sum(value.numel() * value.element_size() for value in self.network.state_dict().values()) / MB
+        return size_mb(self.network.state_dict())
 
     @property
     def trial(self) -> Trial:
@@ -80,12 +82,6 @@ def attempt(
     seconds = time.monotonic() - started
     _keep(own.scratch, task, fitted, seconds)
     return Attempt(strategy, repeat, fitted, None, seconds)
-
-
-def finished(context: Context, strategy: str, repeat: int) -> Fitted | None:
-    """What an attempt under ``context`` has left in its scratch folder."""
-    kept = _kept(_context(context, strategy, repeat, "whole").scratch)
-    return kept and kept[0]
 
 
 def _context(context: Context, strategy: str, repeat: int, part: str) -> Context:

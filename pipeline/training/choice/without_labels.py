@@ -7,21 +7,16 @@ labels also by the accuracy on those held out.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 
-from pipeline.core.context import Context
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
 from pipeline.training.adaptation import guards
 from pipeline.training.choice import answering, validators
-from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.contest import Contender, Decision, require_baseline, tie_sentence
+from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
-from pipeline.training.choice.trying import Attempt, attempt, depends_on_the_seed
-from pipeline.training.objectives import UNLABELLED, Images
+from pipeline.training.choice.trying import Attempt, depends_on_the_seed
 from pipeline.training.task import Task
 
 JUDGED_IMAGES = 2000
@@ -31,35 +26,26 @@ JUDGED_IMAGES = 2000
 class _Judge:
     """Everything that contenders are held against."""
 
-    def __init__(
-        self,
-        task: Task,
-        settings: dict[str, dict[str, Any]],
-        budget: Budget,
-        context: Context,
-        device: torch.device,
-    ) -> None:
-        self.task, self.settings, self.budget, self.context, self.device = task, settings, budget, context, device
-        self.seed = derive(context.seed, "auto", "judge")
-        sample = _sample(task.target.split("train"), self.seed)
-        self.images = Images(task.bank(sample), np.full(len(sample), UNLABELLED, dtype=np.int64))
-        self.features = task.target_features.of(sample)
-        known = task.all_set.labels if task.labels_from == "target" else task.source_set.labels
-        self.prior = guards.expected_prior(known, len(task.classes))
-        self.held_out = _half_of_the_labels(task, self.seed)
+    def __init__(self, examiner: Examiner) -> None:
+        self.examiner = examiner
+        self.task, self.device = examiner.task, examiner.device
+        self.seed = derive(examiner.context.seed, "auto", "judge")
+        self.sample = _sample(self.task.target.split("train"), self.seed)
+        known = self.task.all_set.labels if self.task.labels_from == "target" else self.task.source_set.labels
+        self.prior = guards.expected_prior(known, len(self.task.classes))
+        self.held_out = _half_of_the_labels(self.task, self.seed)
         self.probabilities: dict[str, np.ndarray] = {}
 
     def judge(self, contender: Contender, attempted: Attempt, baseline: Contender | None) -> None:
         """Score a fitted contender and let the guards look at it."""
-        found = answering.logits(attempted.network, self.images, self.features, self.task, self.device)
-        answers = answering.probabilities(found)
+        answers = answering.probabilities(self.examiner.logits(attempted.network, self.sample))
         self.probabilities[contender.name] = answers
         network = attempted.network.to(self.device)
         contender.scores = validators.judge(
-            network, self.images, answers, self.prior, seed=self.seed, device=self.device
+            network, self.task.unlabelled(self.sample), answers, self.prior, seed=self.seed, device=self.device
         )
         network.to("cpu")
-        contender.guards = dict(attempted.fitted.record.guards) if attempted.fitted else {}
+        contender.guards = attempted.guards
         if self.held_out is not None:
             self._hold_against_labels(contender, baseline)
         if contender.outcome != "refused":
@@ -69,16 +55,10 @@ class _Judge:
         """Fit with half of the labels, answer the other half; surely worse than the baseline is refused."""
         assert self.held_out is not None, "asked only where labels are held out"
         without = self.task.without(set(self.held_out.frame["id"]))
-        settings = self.settings.get(contender.strategy, {})
-        tried = attempt(without, contender.strategy, contender.repeat, settings, self.context, part="half")
-        self.budget.charge(tried.seconds)
-        if tried.fitted is None:
-            contender.refuse(tried.failure or "It could not be fitted to half of the labels.")
+        tried = self.examiner.fit(contender, without, part="half")
+        if tried is None:
             return
-        contender.trials.append(tried.trial)
-        images = Images(self.task.bank(self.held_out), np.full(len(self.held_out), UNLABELLED, dtype=np.int64))
-        features = self.task.target_features.of(self.held_out)
-        found = answering.logits(tried.network, images, features, without, self.device)
+        found = self.examiner.logits(tried.network, self.held_out)
         contender.right = found.argmax(axis=1) == self.task.label_space.indices(self.held_out.frame["label"])
         if baseline is None or baseline.right is None:
             return
@@ -113,29 +93,25 @@ class _Judge:
         return float((first != second).mean())
 
 
-def choose(
-    task: Task,
-    baseline: str,
-    candidates: list[str],
-    settings: dict[str, dict[str, Any]],
-    budget: Budget,
-    context: Context,
-    device: torch.device,
-    *,
-    repeats: int,
-) -> Decision:
-    """Fit ``baseline`` and ``candidates``, those that draw anything under several seeds, and rank what passes."""
-    judge = _Judge(task, settings, budget, context, device)
+def choose(examiner: Examiner, baseline: str, candidates: list[str], *, repeats: int) -> Decision:
+    """Fit ``baseline`` and ``candidates``, those that draw anything under several seeds, and rank what passes.
+
+    Raises:
+        TrainingError: the baseline could not be fitted.
+    """
+    judge = _Judge(examiner)
     reigning: Contender | None = None
     contenders: list[Contender] = []
     for name in [baseline, *(name for name in candidates if name != baseline)]:
         for repeat in range(repeats if depends_on_the_seed(name) and name != baseline else 1):
             contender = Contender(name, repeat)
             contenders.append(contender)
-            if reigning is not None and budget.is_spent:
-                contender.settle("not tried", f"The budget of {budget.minutes:g} minutes was spent.")
+            if reigning is not None and examiner.budget.is_spent:
+                examiner.skip(contender)
                 continue
-            _try(contender, judge, reigning)
+            contender.attempt = examiner.fit(contender, examiner.task)
+            if contender.attempt is not None:
+                judge.judge(contender, contender.attempt, reigning)
             print(f"  auto · {contender.name}: {_told(contender)}", flush=True)
             reigning = reigning or contender
             require_baseline(reigning)
@@ -155,18 +131,6 @@ def _is_no_less_balanced(contender: Contender, baseline: Contender | None) -> bo
     if baseline is None or baseline.scores is None or contender.scores is None:
         return False
     return contender.scores.balance >= baseline.scores.balance and not baseline.guards["balanced_predictions"]
-
-
-def _try(contender: Contender, judge: _Judge, reigning: Contender | None) -> None:
-    settings = judge.settings.get(contender.strategy, {})
-    attempted = attempt(judge.task, contender.strategy, contender.repeat, settings, judge.context)
-    judge.budget.charge(attempted.seconds)
-    contender.attempt = attempted
-    if attempted.fitted is None:
-        contender.refuse(attempted.failure or "It could not be fitted.")
-        return
-    contender.trials.append(attempted.trial)
-    judge.judge(contender, attempted, reigning)
 
 
 def _told(contender: Contender) -> str:
