@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from os import cpu_count
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
 from pipeline.core import digests
+from pipeline.core.device import one_thread
 from pipeline.core.errors import DataError
 from pipeline.data.manifest import Manifest
+
+Made = TypeVar("Made")
 
 MAX_PIXELS = 2**26
 """Larger images (67 megapixels) are refused: they are decompression bombs, or scans to be cut into tiles first."""
@@ -104,14 +109,25 @@ class ImageStore:
             raise _changed(path, "no file: it has gone since ingest") from error
 
     def pixels(self, manifest: Manifest) -> Iterator[np.ndarray]:
-        """Decoded images in manifest order, each uint8 (height, width, 3); decoding runs ahead on a few threads."""
+        """Decoded images in manifest order, each uint8 (height, width, 3)."""
+        return self.each(manifest, lambda image: image)
+
+    def each(self, manifest: Manifest, make: Callable[[np.ndarray], Made]) -> Iterator[Made]:
+        """What ``make`` makes of each decoded image, uint8 (height, width, 3), in manifest order.
+
+        Decoding and ``make`` run ahead on a few threads, while the caller computes with what is there.
+        """
         ahead = 4 * self._workers
         contents = self.contents(manifest)
-        with ThreadPoolExecutor(self._workers) as pool:
-            waiting = [pool.submit(decode, content) for content in islice(contents, ahead)]
+        with ThreadPoolExecutor(self._workers, initializer=one_thread) as pool:
+            waiting = deque(pool.submit(_decoded, content, make) for content in islice(contents, ahead))
             while waiting:
-                yield waiting.pop(0).result()
-                waiting += [pool.submit(decode, content) for content in islice(contents, 1)]
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(_decoded, content, make) for content in islice(contents, 1))
+
+
+def _decoded(content: bytes, make: Callable[[np.ndarray], Made]) -> Made:
+    return make(decode(content))
 
 
 def _changed(path: str, found: str) -> DataError:

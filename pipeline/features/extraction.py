@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from pipeline.core.context import Context
 from pipeline.core.device import memory_format
 from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
-from pipeline.data.loading import as_tensor
+from pipeline.data.loading import resized
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
@@ -91,14 +92,13 @@ def _compute(
     store = ImageStore(context.workspace, context.workers)
     batches = zip(
         batched(manifest.frame["id"].tolist(), batch_size),
-        batched(store.pixels(manifest), batch_size),
+        batched(resized(store, manifest, partial(_prepared, preprocessing=weights.preprocessing), device), batch_size),
         strict=True,
     )
     meter = Meter(what="features", unit="images", total=len(manifest))
     pending = _Pending(cache)
     for ids, images in batches:
-        prepared = prepare(images, weights.preprocessing)
-        pending.add(ids, forward(network, prepared, batch_size, device).numpy().astype(dtype))
+        pending.add(ids, forward(network, torch.cat(images), batch_size, device).numpy().astype(dtype))
         meter.advance(len(ids))
     pending.flush()
     meter.close()
@@ -124,9 +124,9 @@ class _Pending:
         self._ids, self._blocks = [], []
 
 
-def prepare(images: list[np.ndarray], preprocessing: Preprocessing) -> Tensor:
-    """Decoded images of any sizes, uint8 (H, W, 3) each → float32 [B, 3, size_px, size_px]."""
-    return torch.cat([preprocess(as_tensor(image)[None], preprocessing) for image in images])
+def _prepared(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """One decoded image, uint8 [3, H, W] → float32 [1, 3, size_px, size_px]."""
+    return preprocess(image[None], preprocessing)
 
 
 def forward(network: nn.Module, images: Tensor, batch_size: int, device: torch.device) -> Tensor:

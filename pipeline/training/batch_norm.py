@@ -39,7 +39,7 @@ def reestimate(
             norm.reset_running_stats()
             norm.train()
         for rows in np.array_split(order, math.ceil(len(order) / batch_size)):
-            network.backbone(plain_view(images.bank.fetch(rows).to(device), images.bank.preprocessing))
+            network.backbone(plain_view(images.bank.fetch(rows, device), images.bank.preprocessing))
     network.eval()
     return True
 

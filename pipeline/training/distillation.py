@@ -108,8 +108,8 @@ def answers(task: Task, network: Network, manifest: Manifest, preprocessing: Pre
     network.to(device).eval()
     chunks = np.array_split(np.arange(len(bank)), max(1, math.ceil(len(bank) / BATCH)))
     found = [
-        network(plain_view(bank.fetch(rows).to(device), preprocessing)).float().cpu().numpy()
-        for rows in track(chunks, what=who, unit="batches", total=len(chunks))
+        network(plain_view(squares, preprocessing)).float().cpu().numpy()
+        for squares in track(bank.batches(chunks, device), what=who, unit="batches", total=len(chunks))
     ]
     network.to("cpu")
     return np.concatenate(found)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -38,6 +38,9 @@ from pipeline.training.record import Epoch, Group, table
 CHECKPOINT_EVERY_S = float(os.environ.get("GRAFTLINE_CHECKPOINT_EVERY_S", "5"))
 """A checkpoint is written at an epoch's end, but not more often than this. It cannot change the result."""
 
+CHECKPOINT_SHARE = 0.05
+"""Of the time, at most, goes into checkpoints: those of a large network on a fast card are written less often."""
+
 DIVERGED = 0.1
 """Training diverged if the epoch that a phase ends on has a mean loss this much (nats) above its first: a head that
 already fits wavers by less."""
@@ -63,6 +66,14 @@ class Score(NamedTuple):
 
     loss: float
     accuracy: float
+
+
+class _Fetched(NamedTuple):
+    """One step's images of a stream, before augmentation."""
+
+    stream: Stream
+    rows: np.ndarray
+    squares: Tensor
 
 
 class _Before(NamedTuple):
@@ -257,13 +268,15 @@ class _Loop:
         }
         terms: list[dict[str, Tensor]] = []
         rows_of_steps = _draws(len(self.train), self.batch_size, self.steps_per_epoch, generator)
-        for step, rows in enumerate(rows_of_steps):
+        fetched = self._fetched(Stream(self.train), rows_of_steps)
+        fetched_of_streams = {name: self._fetched(self.objective.streams[name], drawn[name]) for name in drawn}
+        for step, main in enumerate(fetched):
             done = state.epoch * self.steps_per_epoch + step
             self._set_rates(optimizer, phase, done)
-            rows_of_streams = {name: rows_of[step] for name, rows_of in drawn.items()}
+            streams = {name: next(others) for name, others in fetched_of_streams.items()}
             progress = done / (phase.epochs * self.steps_per_epoch)
-            terms.append(self._step(phase, optimizer, rows, rows_of_streams, progress, generator))
-            self.meter.advance(len(rows))
+            terms.append(self._step(phase, optimizer, main, streams, progress, generator))
+            self.meter.advance(len(main.rows))
         means = {name: torch.stack([term[name] for term in terms]).mean().item() for name in terms[0]}
         self._finish_epoch(phase, optimizer, means, before)
 
@@ -274,17 +287,14 @@ class _Loop:
         self,
         phase: Phase,
         optimizer: torch.optim.Optimizer,
-        rows: np.ndarray,
-        rows_of_streams: dict[str, np.ndarray],
+        fetched: _Fetched,
+        fetched_of_streams: dict[str, _Fetched],
         progress: float,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         with self._autocast():
-            main = self._draw(Stream(self.train), rows, generator)
-            streams = {
-                name: self._draw(self.objective.streams[name], rows_of, generator)
-                for name, rows_of in rows_of_streams.items()
-            }
+            main = self._viewed(fetched, generator)
+            streams = {name: self._viewed(others, generator) for name, others in fetched_of_streams.items()}
             batch = Batch(main.images, main.labels, main.rows, streams, progress)
             terms = self.objective.loss(self.network, batch, phase)
         optimizer.zero_grad(set_to_none=True)
@@ -295,9 +305,15 @@ class _Loop:
         optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
-    def _draw(self, stream: Stream, rows: np.ndarray, generator: torch.Generator) -> Drawn:
-        """The stream's images of ``rows`` in its views."""
-        squares = stream.images.bank.fetch(rows).to(self.device)
+    def _fetched(self, stream: Stream, rows_of_steps: np.ndarray) -> Iterator[_Fetched]:
+        """The stream's images of each step."""
+        steps = list(rows_of_steps)
+        for rows, squares in zip(steps, stream.images.bank.batches(steps, self.device), strict=True):
+            yield _Fetched(stream, rows, squares)
+
+    def _viewed(self, fetched: _Fetched, generator: torch.Generator) -> Drawn:
+        """One step's images in their stream's views."""
+        stream, rows, squares = fetched
         views = tuple(
             self._view(squares, kind, generator).contiguous(memory_format=memory_format(self.device))
             for kind in stream.views
@@ -384,7 +400,7 @@ class _Loop:
         groups += _optimizer_groups(list(self.objective.parameters()), own, phase.weight_decay)
         if self.options.optimizer == "sgd":
             return torch.optim.SGD(groups, momentum=0.9)
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=self.device.type == "cuda")
 
     def _trained_by(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
         """In the modules' order, which does not depend on rates: that of a norm's terms decides how it is rounded."""
@@ -476,7 +492,7 @@ def score(network: Network, images: Images, device: torch.device, *, batch_size:
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, min(start + batch_size, len(images)))
         labels = torch.from_numpy(images.labels[rows]).to(device)
-        logits = network(plain_view(images.bank.fetch(rows).to(device), images.bank.preprocessing))
+        logits = network(plain_view(images.bank.fetch(rows, device), images.bank.preprocessing))
         losses += functional.cross_entropy(logits, labels, reduction="sum").item()
         hits += int((logits.argmax(dim=1) == labels).sum())
     return Score(losses / len(images), hits / len(images))
@@ -515,7 +531,7 @@ class _Checkpoints:
     def __init__(self, folder: Path | None, name: str, device: torch.device) -> None:
         self.path = folder and folder / f"{name}.checkpoint.pt"
         self._made_by = f"{device.type}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
-        self._last_s = time.monotonic()
+        self._next_s = time.monotonic() + CHECKPOINT_EVERY_S
 
     def load(self) -> _State | None:
         if self.path is None or not self.path.is_file():
@@ -529,7 +545,8 @@ class _Checkpoints:
         return state
 
     def save(self, state: _State, network: Network, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
-        if self.path is None or time.monotonic() - self._last_s < CHECKPOINT_EVERY_S:
+        started = time.monotonic()
+        if self.path is None or started < self._next_s:
             return
         kept = {name: getattr(state, name) for name in _State.__dataclass_fields__}
         kept |= {"history": [entry.model_dump() for entry in state.history]}
@@ -537,7 +554,9 @@ class _Checkpoints:
         kept |= {"objective": objective.state_dict()}
         with replacing(self.path) as fresh:
             torch.save(kept, fresh)
-        self._last_s = time.monotonic()
+        done = time.monotonic()
+        pause = CHECKPOINT_EVERY_S and max(CHECKPOINT_EVERY_S, (done - started) / CHECKPOINT_SHARE)
+        self._next_s = done + pause
 
 
 class _Curves:

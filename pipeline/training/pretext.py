@@ -60,7 +60,7 @@ class Pretext(Objective):
         count = len(self.held_out)
         batches = np.array_split(np.arange(count), -(-count // BATCH))
         bank = self.held_out.bank
-        yield from (plain_view(bank.fetch(rows).to(device), bank.preprocessing) for rows in batches)
+        yield from (plain_view(squares, bank.preprocessing) for squares in bank.batches(batches, device))
 
 
 class Autoencoder(Pretext):

@@ -91,7 +91,7 @@ def features_of(network: Network, images: Images, device: torch.device) -> Tenso
 def _plain_views(images: Images, device: torch.device) -> Iterator[Tensor]:
     for start in range(0, len(images), BATCH_SIZE):
         rows = np.arange(start, min(start + BATCH_SIZE, len(images)))
-        yield plain_view(images.bank.fetch(rows).to(device), images.bank.preprocessing)
+        yield plain_view(images.bank.fetch(rows, device), images.bank.preprocessing)
 
 
 def _with_features_of(network: Network, task: Task) -> Task:

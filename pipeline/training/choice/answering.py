@@ -23,7 +23,7 @@ def logits(network: Network, images: Images, features: np.ndarray, task: Task, d
     else:
         rows = np.split(np.arange(len(images)), _cuts(len(images)))
         preprocessing = images.bank.preprocessing
-        parts = (network(plain_view(images.bank.fetch(part).to(device), preprocessing)) for part in rows)
+        parts = (network(plain_view(images.bank.fetch(part, device), preprocessing)) for part in rows)
     found = torch.cat([part.float().cpu() for part in parts]).numpy()
     network.to("cpu")
     return found

@@ -1,0 +1,69 @@
+"""What training on a GPU promises; skipped where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.features.extraction import extract
+from pipeline.models.checkpoints import BackboneWeights
+from pipeline.training.engine import fit
+from pipeline.training.phases import Phase
+from pipeline.training.task import Task
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def trained(task: Task, device: str, precision: str) -> tuple[Any, list[float]]:
+    """A few epochs over all layers."""
+    options = task.options.model_copy(update={"precision": precision, "min_steps_per_epoch": 4})
+    task = replace(task, options=options, context=replace(task.context, device=device), _banks={})
+    network = task.pretrained_network()
+    phase = Phase("all", 3, dict.fromkeys(network.groups, 1e-3), keep="last")
+    outcome = fit(network, [phase], task.fit_images, task.val_images, options, task.context)
+    assert all(outcome.guards.values())
+    return task, [epoch.train_loss for epoch in outcome.history]
+
+
+def test_training_in_float32_follows_the_cpu(a_task: Task) -> None:
+    """Draws do not depend on the device, so that losses differ by rounding alone."""
+    _, on_cpu = trained(a_task, "cpu", "float32")
+    _, on_gpu = trained(a_task, "cuda", "float32")
+    np.testing.assert_allclose(on_cpu, on_gpu, rtol=2e-2)
+
+
+def test_training_in_bfloat16_comes_near(a_task: Task) -> None:
+    """What ``precision: auto`` means on a card that has it."""
+    _, exact = trained(a_task, "cuda", "float32")
+    _, short = trained(a_task, "cuda", "auto")
+    np.testing.assert_allclose(exact, short, rtol=0.1)
+
+
+def test_decoded_images_stay_on_the_card(a_task: Task) -> None:
+    """A step then waits for no copy; asked for on the CPU they come back."""
+    task, _ = trained(a_task, "cuda", "auto")
+    rows = np.arange(3)
+    on_gpu = task.fit_images.bank.fetch(rows, torch.device("cuda"))
+    assert on_gpu.is_cuda
+    assert torch.equal(on_gpu.cpu(), task.fit_images.bank.fetch(rows))
+
+
+def test_features_agree_with_the_cpu(lasting_domains: Any, pretrained: BackboneWeights) -> None:
+    """To 1e-3 of their size, resized on the card."""
+    tables = [
+        extract(
+            pretrained,
+            [lasting_domains.target],
+            replace(lasting_domains.context(), cache=None),
+            torch.device(device),
+            batch_size=16,
+            dtype="float32",
+        ).tables[0]
+        for device in ("cpu", "cuda")
+    ]
+    scale = np.abs(tables[0].features).max()
+    assert np.abs(tables[0].features - tables[1].features).max() < 1e-3 * scale
