@@ -1,7 +1,8 @@
 """Labels that spread over a graph of neighbours: what an unlabelled image is near to, through other unlabelled ones.
 
 Zhou et al., "Learning with Local and Global Consistency" (NeurIPS 2004), on the graph and with the certainty weights of
-Iscen et al., "Label Propagation for Deep Semi-supervised Learning" (CVPR 2019).
+Iscen et al., "Label Propagation for Deep Semi-supervised Learning" (CVPR 2019), with the class mass normalisation of
+Zhu et al., "Semi-supervised Learning Using Gaussian Fields and Harmonic Functions" (ICML 2003, §4).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def propagate(labelled: Labelled, unlabelled: np.ndarray, classes: int, *, neigh
     """Iterate F ← α S F + (1 − α) Y on the graph of all images, S = D^−½ W D^−½.
 
     W joins every image with its nearest ``neighbours`` by cosine, symmetric, with negative cosines cut to zero. Each
-    class of Y has the same total, so that a class with more labels does not spread further for that.
+    class of Y has the same total, so that a class with more labels does not spread further for that; what arrives of
+    each class is scaled to its share q_c of the labels, F_ic ← q_c F_ic / Σ_j F_jc, so that a labelled image amid a
+    dense cluster does not take them all.
 
     Args:
         labelled: features [n, d] and labels.
@@ -67,5 +70,19 @@ def propagate(labelled: Labelled, unlabelled: np.ndarray, classes: int, *, neigh
     for _ in range(ITERATIONS):
         spread = alpha * scale[:, None] * (graph @ (scale[:, None] * spread)) + (1 - alpha) * start
     found = spread[len(labelled) :]
+    known = np.bincount(labelled.labels, minlength=classes) + 1.0
+    found = found * (known / known.sum() / np.maximum(found.sum(axis=0), 1e-12))
     total = found.sum(axis=1, keepdims=True)
     return Propagated(np.divide(found, total, out=np.zeros_like(found), where=total > 0))
+
+
+def balanced(certainty: np.ndarray, labels: np.ndarray, labelled: int) -> np.ndarray:
+    """Weights [n] with a mean of 1: by ``certainty`` within a class, and classes as their shares of the first
+    ``labelled`` rows say.
+
+    Else a strong penalty lets the head answer with the class that labels reached most often.
+    """
+    classes = int(labels.max()) + 1
+    given = np.bincount(labels[:labelled], minlength=classes)
+    weights = certainty * (given / np.maximum(np.bincount(labels, weights=certainty, minlength=classes), 1e-12))[labels]
+    return weights * len(weights) / weights.sum()

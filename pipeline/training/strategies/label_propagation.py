@@ -5,8 +5,8 @@ Propagation for Deep Semi-supervised Learning" (CVPR 2019).
 
 Spread, over all images' labels Y [n, C] (rows of unlabelled ones are 0) and the normalised graph S [n, n]:
     F ← α S F + (1 − α) Y,    p_i = F_i / Σ F_i,    ω_i = 1 − H(p_i) / log C
-Loss, over labelled images (ω = 1) and propagated ones with label argmax p_i:
-    mean_i( −ω_i log softmax(W x̂_i + b)[y_i] ) + (penalty / 2) · ‖W‖²
+Loss, over labelled images (ω = 1) and propagated ones with label argmax p_i; ζ_c gives class c its share of labels:
+    mean_i( −ζ_{y_i} ω_i log softmax(W x̂_i + b)[y_i] ) + (penalty / 2) · ‖W‖²
 
 Helps: few labels and many unlabelled images of the same kind, whose classes lie in clusters.
 Hurts: clusters that are no classes: wrong labels spread as far as right ones. Without target labels the source's are
@@ -16,15 +16,17 @@ Cost: cached features, one neighbour search over at most ``max_images``, then th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
 from pipeline.core.params import PluginParams
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.core.context import Context
-    from pipeline.training.task import Fitted, Task
+    from pipeline.training.task import Fitted, Labelled, Task
 
 SUMMARY = "labels spread to unlabelled target images over a graph, then a probe"
 NEEDS = ("labels", "unlabelled", "features")
@@ -42,6 +44,14 @@ class Params(PluginParams):
     """Unlabelled images that take part; beyond that some are drawn."""
 
 
+class Spread(NamedTuple):
+    """The labelled images and those that labels reached, the weights of all, and how certain those reached are."""
+
+    rows: Labelled
+    weights: np.ndarray
+    certainty: np.ndarray
+
+
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """Frozen backbone, a probe on the labelled images and on those that labels have reached."""
     import numpy as np
@@ -49,7 +59,7 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     from pipeline.core.seeding import derive
     from pipeline.training.classifiers import folds
     from pipeline.training.classifiers.linear_probe import Training
-    from pipeline.training.classifiers.propagation import propagate
+    from pipeline.training.classifiers.propagation import balanced, propagate
     from pipeline.training.classifiers.two_domains import probe_on
     from pipeline.training.task import Labelled
 
@@ -60,23 +70,23 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         random = np.random.default_rng(derive(context.seed, "label_propagation", "images"))
         unlabelled = unlabelled[np.sort(random.permutation(len(unlabelled))[: params.max_images])]
 
-    def spread(labelled: Labelled) -> tuple[Labelled, np.ndarray]:
-        """The labelled images and those that labels reached, and the weights of all."""
+    def spread(labelled: Labelled) -> Spread:
         if not len(unlabelled):
-            return labelled, np.ones(len(labelled))
+            return Spread(labelled, np.ones(len(labelled)), np.zeros(0))
         found = propagate(labelled, unlabelled, classes, neighbours=params.neighbours, alpha=params.alpha)
         reached = found.certainty > 0
         rows = folds.joined(labelled, Labelled(unlabelled[reached], found.labels[reached]))
-        return rows, np.concatenate([np.ones(len(labelled)), found.certainty[reached]])
+        certainty = np.concatenate([np.ones(len(labelled)), found.certainty[reached]])
+        return Spread(rows, balanced(certainty, rows.labels, len(labelled)), found.certainty[reached])
 
     pairs, selection = folds.of_task(task)
     judged = []
     for pair in pairs:
-        rows, weights = spread(pair.fit)
+        rows, weights, _ = spread(pair.fit)
         judged.append(folds.Fold(rows, pair.held_out, weights))
-    everything, weights = spread(task.all_set)
-    reached, certainty = len(everything) - len(task.all_set), weights[len(task.all_set) :]
-    told = f"Labels reached {reached:,} of {len(unlabelled):,} unlabelled target images; the backbone stayed frozen."
-    chosen = {"mean_certainty": float(certainty.mean())} if reached else {}
+    everything, weights, certainty = spread(task.all_set)
+    reached = f"{len(certainty):,} of {len(unlabelled):,}"
+    told = f"Labels reached {reached} unlabelled target images; the backbone stayed frozen."
+    chosen = {"mean_certainty": float(certainty.mean())} if len(certainty) else {}
     training = Training(judged, everything, weights, selection)
     return probe_on(task, params, training, sentences=[told], chosen=chosen)

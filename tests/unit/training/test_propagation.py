@@ -7,8 +7,9 @@ import pytest
 from feature_tasks import blobs, feature_task
 
 from pipeline.training.classifiers.folds import take
-from pipeline.training.classifiers.propagation import POWER, Propagated, propagate
+from pipeline.training.classifiers.propagation import POWER, Propagated, balanced, propagate
 from pipeline.training.strategies import label_propagation
+from pipeline.training.task import Labelled
 
 
 def test_the_iteration_ends_at_the_closed_form():
@@ -29,7 +30,24 @@ def test_the_iteration_ends_at_the_closed_form():
     start = np.zeros((40, 3))
     start[np.arange(9), labelled.labels] = 1 / 3
     expected = np.linalg.solve(np.eye(40) - 0.8 * normal, 0.2 * start)[9:]
+    expected = expected * (4 / 12) / expected.sum(0)  # three labels of each class
     np.testing.assert_allclose(expected / expected.sum(1, keepdims=True), found.shares, atol=1e-4)
+
+
+def test_a_class_amid_a_dense_cluster_does_not_take_every_image():
+    """Twice as many images lie near the first label as near the second: with equal labels neither takes more than its
+    share of what is between them, and weights give both classes as much.
+    """
+    random = np.random.default_rng(0)
+    rows = np.concatenate([random.normal(0, 1.5, (80, 4)), random.normal(1, 1.5, (40, 4))]).astype(np.float32)
+    labelled = Labelled(np.array([[0.0] * 4, [1.0] * 4], dtype=np.float32), np.array([0, 1]))
+    found = propagate(labelled, rows, 2, neighbours=20, alpha=0.9)
+    np.testing.assert_allclose(0.5, found.labels.mean(), atol=0.2)
+    certainty = np.concatenate([np.ones(2), found.certainty])
+    labels = np.concatenate([labelled.labels, found.labels])
+    weights = balanced(certainty, labels, 2)
+    np.testing.assert_allclose(1, weights.mean())
+    np.testing.assert_allclose(weights[labels == 0].sum(), weights[labels == 1].sum())
 
 
 def test_labels_follow_clusters():
