@@ -37,15 +37,16 @@ UNLABELLED = ("rendered → handwritten", "MNIST → USPS", "MNIST → MNIST-M")
 OTHERS = ("label_propagation", "instance", "tent", "selftrain", "deep_coral", "mmd", "dann", "cdan")
 """Tried on their own where `auto` does not try them."""
 
-FEW_SETS = {"cifar10": 64, "rsscn7": 96, "malaria": 96}
-"""Side of the images that the backbone sees, in px: full size would take a day on two cores."""
+FEW_SETS = ("cifar10", "rsscn7", "malaria")
+FEW_PX = 224
+"""Wants a GPU: on two cores this part would take a day."""
 ON_FEATURES = ("probe", "class_mean", "lda", "ridge", "svm", "knn", "random_forest", "label_propagation")
 FEW_STRATEGIES = (*ON_FEATURES, "lp_ft", "partial", "full")
 LABELS = (1, 5, 20)
 ADAPTED = {name: {"epochs": 12} for name in ("mcc", "selftrain", "deep_coral", "mmd", "dann", "cdan")}
 """About 500 steps where the default takes 1,200: the table is a day's work as it is."""
 SHORT = {name: {"epochs": 3} for name in ("lp_ft", "partial", "full")}
-"""Fine-tuning of photos is cut to three epochs, of ten steps at least: the same time for all three."""
+"""Where a CPU is to do it, fine-tuning is cut to three epochs, of ten steps at least: the same time for all three."""
 
 MISLED = ("probe", "class_mean", "standardise", "linear_ot", "mcc")
 """Tried beside `auto` where the source misleads; the last three use it."""
@@ -95,9 +96,20 @@ def few(case: str, seed: int) -> list[Result]:
         root = unpacked(archive, images)
         rows = class_folders(root)
         table = few_labels(root, rows, per_class=int(per_class), seed=seed, most=1000, test=400)
-        problem = prepared(folder, seed, [*_photos(table, FEW_SETS[archive]), "ingest.source=null"])
-        found = [_fitted(problem, name, SHORT.get(name, {}))[0] for name in FEW_STRATEGIES]
-        return [*found, *_auto(problem, {"budget_minutes": 60, "settings": SHORT})[:1]]
+        problem = prepared(folder, seed, [*_photos(table, FEW_PX), "ingest.source=null"])
+        chosen = _auto(problem, {"budget_minutes": 60})[0]
+        return [*(_fitted(problem, name, {})[0] for name in FEW_STRATEGIES), chosen, _full_for_as_long(problem, chosen)]
+
+
+def _full_for_as_long(problem: Problem, auto: Result) -> Result:
+    """`full` with as many epochs as take the time that `auto` took, down to the last."""
+    from pipeline.training.strategies import full
+
+    default = full.Params().epochs
+    plain, _ = _fitted(problem, "full", {"patience": None}, part="timed")
+    epochs = max(default, round(default * auto["seconds"] / plain["seconds"]))
+    row, _ = _fitted(problem, "full", {"epochs": epochs, "patience": None}, part="long")
+    return row | {"strategy": "full, auto's time", "epochs": epochs}
 
 
 def _photos(table: Path, size_px: int) -> list[str]:
@@ -150,11 +162,11 @@ PARTS: dict[str, tuple[Callable[[str, int], list[Result]], tuple[str, ...]]] = {
 # -- one strategy on one problem ---------------------------------------------------------------------------------------
 
 
-def _fitted(problem: Problem, strategy: str, settings: dict[str, Any]) -> tuple[Result, Any]:
+def _fitted(problem: Problem, strategy: str, settings: dict[str, Any], *, part: str = "whole") -> tuple[Result, Any]:
     """A strategy by itself; where `auto` has already fitted it to the same labels, that fit is taken."""
     from pipeline.training.choice.trying import attempt
 
-    tried = attempt(problem.task, strategy, 0, settings, problem.context)
+    tried = attempt(problem.task, strategy, 0, settings, problem.context, part=part)
     if tried.fitted is None:
         return {"strategy": strategy, "refused": tried.failure}, None
     return {

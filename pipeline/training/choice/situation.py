@@ -34,10 +34,11 @@ WITHOUT_SOURCE: dict[Nearness, tuple[str, ...]] = {"near": ("adabn", "tent"), "m
 """A checkpoint with its own head, an unlabelled target."""
 
 FEW_LABELS: dict[Nearness, tuple[str, ...]] = {
-    "near": ("probe", "lda", "ridge", "label_propagation"),
+    "near": ("probe", "label_propagation"),
     "middle": ("lp_ft",),
     "far": ("partial",),
 }
+"""Few, for each more makes it harder to be sure of any. Ridge and LDA come with ten labels per class."""
 
 WITH_A_SOURCE: dict[Nearness, tuple[str, ...]] = {
     "near": ("standardise", "linear_ot", "instance", "multitask"),

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core.device import SMALL_IMAGE_PX
 from pipeline.data.transforms import centre_crop, normalise
 from pipeline.models.network import Network
 from pipeline.training.objectives import Images
@@ -27,8 +26,9 @@ MIX = 0.55
 
 BATCH = 128
 
-BLENDS, BLENDS_LARGE = 2000, 500
-"""Pairs per network: their share has a standard error of about one point, or two where images are large and dear."""
+BLENDS = 2000
+"""Pairs per network at most: their share then has a standard error of about one point. For large images that is some
+seconds per candidate, which fine-tuning takes a hundred times over."""
 
 
 class Scores(NamedTuple):
@@ -54,8 +54,7 @@ def judge(
     Pairs depend on ``seed`` and the images alone, so that two networks can be compared pair by pair.
     """
     predicted = probabilities.argmax(axis=1)
-    is_large = images.bank.preprocessing.size_px > SMALL_IMAGE_PX
-    stronger, weaker = pairs(len(images), BLENDS_LARGE if is_large else BLENDS, seed)
+    stronger, weaker = pairs(len(images), BLENDS, seed)
     told_apart = predicted[stronger] != predicted[weaker]
     kept = np.zeros(len(stronger), dtype=bool)
     named = blends_named(network, images, stronger[told_apart], weaker[told_apart], device)
@@ -101,8 +100,8 @@ def blends_named(
     named = [np.zeros(0, dtype=np.int64)]
     for start in range(0, len(stronger), BATCH):
         rows, others = stronger[start : start + BATCH], weaker[start : start + BATCH]
-        mixed = MIX * bank.fetch(rows).float() + (1 - MIX) * bank.fetch(others).float()
-        view = normalise(centre_crop(mixed.to(device), preprocessing.size_px), preprocessing)
+        mixed = MIX * bank.fetch(rows, device).float() + (1 - MIX) * bank.fetch(others, device).float()
+        view = normalise(centre_crop(mixed, preprocessing.size_px), preprocessing)
         named.append(network(view).argmax(dim=1).cpu().numpy())
     return np.concatenate(named)
 
