@@ -37,9 +37,8 @@ UNLABELLED = ("rendered → handwritten", "MNIST → USPS", "MNIST → MNIST-M")
 OTHERS = ("label_propagation", "instance", "tent", "selftrain", "deep_coral", "mmd", "dann", "cdan")
 """Tried on their own where `auto` does not try them."""
 
-FEW_SETS = ("cifar10", "rsscn7", "malaria")
-FEW_PX = 224
-"""Wants a GPU: on two cores this part would take a day."""
+FEW_SETS = {"cifar10": 64, "rsscn7": 96, "malaria": 96}
+"""Side of the images that the backbone sees, in px: full size and full length would take a day on two cores."""
 ON_FEATURES = ("probe", "class_mean", "lda", "ridge", "svm", "knn", "random_forest", "label_propagation")
 FEW_STRATEGIES = (*ON_FEATURES, "lp_ft", "partial", "full")
 LABELS = (1, 5, 20)
@@ -96,18 +95,16 @@ def few(case: str, seed: int) -> list[Result]:
         root = unpacked(archive, images)
         rows = class_folders(root)
         table = few_labels(root, rows, per_class=int(per_class), seed=seed, most=1000, test=400)
-        problem = prepared(folder, seed, [*_photos(table, FEW_PX), "ingest.source=null"])
-        chosen = _auto(problem, {"budget_minutes": 60})[0]
-        return [*(_fitted(problem, name, {})[0] for name in FEW_STRATEGIES), chosen, _full_for_as_long(problem, chosen)]
+        problem = prepared(folder, seed, [*_photos(table, FEW_SETS[archive]), "ingest.source=null"])
+        chosen = _auto(problem, {"budget_minutes": 60, "settings": SHORT})[0]
+        found = [_fitted(problem, name, SHORT.get(name, {}))[0] for name in FEW_STRATEGIES]
+        return [*found, _full_for_as_long(problem, chosen), chosen]
 
 
 def _full_for_as_long(problem: Problem, auto: Result) -> Result:
     """`full` with as many epochs as take the time that `auto` took, down to the last."""
-    from pipeline.training.strategies import full
-
-    default = full.Params().epochs
-    plain, _ = _fitted(problem, "full", {"patience": None}, part="timed")
-    epochs = max(default, round(default * auto["seconds"] / plain["seconds"]))
+    plain, _ = _fitted(problem, "full", SHORT["full"])
+    epochs = max(1, round(SHORT["full"]["epochs"] * auto["seconds"] / plain["seconds"]))
     row, _ = _fitted(problem, "full", {"epochs": epochs, "patience": None}, part="long")
     return row | {"strategy": "full, auto's time", "epochs": epochs}
 
