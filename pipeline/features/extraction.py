@@ -20,7 +20,7 @@ from pipeline.data.images import ImageStore
 from pipeline.data.loading import resized
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.data.transforms import preprocess
+from pipeline.data.transforms import normalise, prepared_square
 from pipeline.features.cache import FeatureCache
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
@@ -90,15 +90,13 @@ def _compute(
 ) -> None:
     network = weights.build().to(device).to(memory_format=memory_format(device))
     store = ImageStore(context.workspace, context.workers)
-    batches = zip(
-        batched(manifest.frame["id"].tolist(), batch_size),
-        batched(resized(store, manifest, partial(_prepared, preprocessing=weights.preprocessing), device), batch_size),
-        strict=True,
-    )
+    squares = resized(store, manifest, partial(_square, preprocessing=weights.preprocessing), device)
+    batches = zip(batched(manifest.frame["id"].tolist(), batch_size), batched(squares, batch_size), strict=True)
     meter = Meter(what="features", unit="images", total=len(manifest))
     pending = _Pending(cache)
     for ids, images in batches:
-        pending.add(ids, forward(network, torch.cat(images), batch_size, device).numpy().astype(dtype))
+        prepared = normalise(torch.cat(images), weights.preprocessing)
+        pending.add(ids, forward(network, prepared, batch_size, device).numpy().astype(dtype))
         meter.advance(len(ids))
     pending.flush()
     meter.close()
@@ -124,9 +122,9 @@ class _Pending:
         self._ids, self._blocks = [], []
 
 
-def _prepared(image: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """One decoded image, uint8 [3, H, W] → float32 [1, 3, size_px, size_px]."""
-    return preprocess(image[None], preprocessing)
+def _square(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """One decoded image, uint8 [3, H, W] → float32 [1, 3, size_px, size_px] in [0, 255]."""
+    return prepared_square(image[None], preprocessing)
 
 
 def forward(network: nn.Module, images: Tensor, batch_size: int, device: torch.device) -> Tensor:
