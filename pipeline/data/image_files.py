@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import os
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -12,4 +12,4 @@ SUFFIXES = frozenset(
 
 def is_image_name(name: str) -> bool:
     """Does the name end as an image's does? Hidden files never count."""
-    return PurePath(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")

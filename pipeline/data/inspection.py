@@ -11,13 +11,16 @@ from functools import partial
 from itertools import islice
 from os import cpu_count
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import imagehash
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.core import digests
 from pipeline.data.images import TooManyPixelsError, opened, to_rgb
+
+if TYPE_CHECKING:
+    from pipeline.data.inspection_cache import InspectionCache
 
 Item = TypeVar("Item")
 
@@ -79,9 +82,11 @@ def _not_an_image(encoded: bytes) -> str:
 
 
 def inspect_all(
-    items: Iterable[Item], content: Callable[[Item], bytes | Path], workers: int = 0
+    items: Iterable[Item], content: Callable[[Item], bytes | Path], cache: InspectionCache, workers: int = 0
 ) -> Iterator[tuple[Item, Inspection]]:
     """Each item with its inspection, in order; threads run ahead on files (Pillow decodes outside the GIL).
+
+    Files that ``cache`` knows, unchanged, are not read.
 
     Bytes are looked at in this thread: they come from sources of small images, where threads that hand the GIL to
     and fro made the making four times slower. Only items in flight are held: memory does not grow with the data set.
@@ -93,10 +98,16 @@ def inspect_all(
         waiting: deque[tuple[Item, Callable[[], Inspection]]] = deque()
         while True:
             for item in islice(remaining, 4 * threads - len(waiting)):
-                encoded = content(item)
-                in_thread = isinstance(encoded, Path)
-                waiting.append((item, pool.submit(inspect, encoded).result if in_thread else partial(inspect, encoded)))
+                waiting.append((item, _looking(content(item), cache, pool)))
             if not waiting:
                 return
             item, look = waiting.popleft()
             yield item, look()
+
+
+def _looking(encoded: bytes | Path, cache: InspectionCache, pool: ThreadPoolExecutor) -> Callable[[], Inspection]:
+    """A call that gives the inspection; that of a file has begun, or is known already."""
+    if isinstance(encoded, bytes):
+        return partial(inspect, encoded)
+    known = cache.find(encoded)
+    return pool.submit(cache.look, encoded).result if known is None else lambda: known

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from pipeline.data.inspection_cache import InspectionCache
     from pipeline.data.labels import LabelSpace
     from pipeline.data.shards import ShardWriter
     from pipeline.data.sources._record import Record
@@ -77,12 +78,17 @@ def run(params: Params, context: Context) -> Result:
     """Look at every image once, decide its split, and settle the classes; equal files and seed give equal outputs."""
     import pandas as pd
 
+    from pipeline.data.inspection_cache import InspectionCache
     from pipeline.data.manifest import Manifest
     from pipeline.data.near_duplicates import components
 
+    cache = InspectionCache(context.cache)
     with _shard_folder(context) as shards:
-        target = _inspected("target", params.target, context, shards)
-        source = _inspected("source", params.source, context, shards) if params.source else _Domain(_columns([]))
+        target = _inspected("target", params.target, context, shards, cache)
+        source = _Domain(_columns([]))
+        if params.source:
+            source = _inspected("source", params.source, context, shards, cache)
+    cache.save()
     label_space = _settle_labels(params, target.rows, source.rows)
     images = pd.concat([target.rows, source.rows], ignore_index=True)
     parts = components(images, **params.near_duplicates.model_dump())
@@ -115,7 +121,7 @@ def _shard_folder(context: Context) -> Iterator[Path]:
         raise
 
 
-def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path) -> _Domain:
+def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path, cache: InspectionCache) -> _Domain:
     """Every image of one domain, looked at once; those without a file go into a shard on the way."""
     from pipeline.data.inspection import inspect_all
     from pipeline.data.shards import ShardWriter
@@ -124,7 +130,7 @@ def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path
     with _naming_the_setting(domain), ShardWriter(shards, domain) as writer:
         records = plugins.load(SOURCES, chosen.name).records(chosen, context)
         meter = Meter(what=f"ingest {domain}", unit="images", total=records.total)
-        for record, seen in inspect_all(records, lambda record: record.content, context.workers):
+        for record, seen in inspect_all(records, lambda record: record.content, cache, context.workers):
             rows.append(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
             meter.advance()
         meter.close()
@@ -138,8 +144,8 @@ def _place(record: Record, writer: ShardWriter, workspace: Path) -> dict[str, An
     if isinstance(record.content, bytes):
         place = writer.add(record.name, record.content)
         return {"path": f"{LOCATION}/{place.shard}", "offset": place.offset, "length": place.length}
-    file, root = os.path.abspath(record.content), os.path.abspath(workspace)
-    return {"path": Path(os.path.relpath(file, root)).as_posix() if Path(file).is_relative_to(root) else file}
+    file, root = os.path.abspath(record.content), os.path.abspath(workspace) + os.sep
+    return {"path": file.removeprefix(root).replace(os.sep, "/") if file.startswith(root) else file}
 
 
 def _said(record: Record, domain: str) -> dict[str, Any]:

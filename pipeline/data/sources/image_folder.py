@@ -74,11 +74,10 @@ def _listing(root: Path) -> tuple[list[PurePath], int]:
     """Images below ``root`` as sorted relative paths, and how many other files there are."""
     images, others = [], 0
     for folder, files in _walk(root):
-        for file in files:
-            if is_image_name(file):
-                images.append(PurePath(os.path.relpath(os.path.join(folder, file), root)))
-            else:
-                others += 1
+        inside = PurePath(os.path.relpath(folder, root))
+        names = [name for name in files if is_image_name(name)]
+        images += [inside / name for name in names]
+        others += len(files) - len(names)
     return sorted(images), others
 
 

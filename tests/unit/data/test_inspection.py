@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.inspection import inspect, inspect_all
+from pipeline.data.inspection_cache import InspectionCache
 
 
 def noise(side_px: int = 64, seed: int = 0) -> Image.Image:
@@ -98,7 +99,7 @@ def test_items_come_back_in_order_and_few_are_held():
             yield number
 
     content = encoded(noise(8), "PNG")
-    inspected = inspect_all(items(), lambda number: content, workers=2)
+    inspected = inspect_all(items(), lambda number: content, InspectionCache(None), workers=2)
     first = next(inspected)
 
     assert 0 == first[0]
@@ -120,4 +121,6 @@ def test_files_are_looked_at_by_several_threads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", read_together)
 
-    assert [None, None] == [seen.error for _, seen in inspect_all(files, lambda file: file, workers=2)]
+    assert [None, None] == [
+        seen.error for _, seen in inspect_all(files, lambda file: file, InspectionCache(None), workers=2)
+    ]

@@ -1,0 +1,110 @@
+"""Inspections of files, kept from run to run: a file that has not changed is not read again.
+
+Unchanged means the same size, inode, time of modification and time of change of the inode, which no program can set
+back. A file that changed within the last moments may change again without its times telling, on file systems with
+coarse clocks; it is looked at anew the next time (git calls such entries racily clean).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import imagehash
+import PIL
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core import digests
+from pipeline.core.files import replacing
+from pipeline.data.inspection import Inspection, inspect
+
+SETTLED_NS = 2 * 10**9
+"""Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
+
+MADE_BY = ["1", PIL.__version__, imagehash.__version__]
+"""Another decoder may see another picture. The first is raised when :mod:`pipeline.data.inspection` itself changes."""
+
+
+class State(NamedTuple):
+    """What changes with a file's content."""
+
+    size: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> State | None:
+        """None where there is no file to ask."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        return cls(found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+
+    @property
+    def is_settled(self) -> bool:
+        return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - SETTLED_NS
+
+
+class InspectionCache:
+    """Inspections by path, in one file in ``folder``; None keeps nothing.
+
+    What a run has used is saved and the rest forgotten, so that the file is never larger than the data set. Two runs at
+    once overwrite each other's, and lose nothing but time.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = folder and folder / f"inspections-{digests.of_json(MADE_BY)[:16]}.parquet"
+        self._before: dict[str, tuple[State, Inspection]] = _loaded(self._file)
+        self._used: dict[str, tuple[State, Inspection]] = {}
+
+    def find(self, path: Path) -> Inspection | None:
+        """What was seen in the file, if it has not changed since."""
+        key = os.path.abspath(path)
+        known = self._before.get(key)
+        if known is None or known[0] != State.of(key):
+            return None
+        self._used[key] = known
+        return known[1]
+
+    def look(self, path: Path) -> Inspection:
+        """Inspect the file, and remember what was seen unless that may not last.
+
+        A file with an error is looked at again the next time: it may only be out of reach for a moment.
+        """
+        key = os.path.abspath(path)
+        before = State.of(key)
+        seen = inspect(path)
+        if before is not None and before.is_settled and seen.error is None:
+            self._used[key] = (before, seen)
+        return seen
+
+    def save(self) -> None:
+        """Write down what this run has used."""
+        if self._file is None or self._used == self._before:
+            return
+        names = ["path", *State._fields, *Inspection._fields]
+        rows = [(path, *state, *seen) for path, (state, seen) in self._used.items()]
+        columns = zip(*rows, strict=True) if rows else [[] for _ in names]
+        with replacing(self._file) as fresh:
+            pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), fresh)
+
+
+def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:
+    """What was written; nothing where that is not there or no longer whole."""
+    if file is None or not file.is_file():
+        return {}
+    try:
+        columns = pq.read_table(file).to_pydict()
+        states = zip(*(columns[name] for name in State._fields), strict=True)
+        seen = zip(*(columns[name] for name in Inspection._fields), strict=True)
+        return {
+            path: (State(*state), Inspection(*inspection))
+            for path, state, inspection in zip(columns["path"], states, seen, strict=True)
+        }
+    except (OSError, pa.ArrowInvalid, KeyError):
+        return {}

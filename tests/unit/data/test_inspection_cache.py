@@ -1,0 +1,126 @@
+"""What was seen in a file is known the next time, as long as the file is the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data import inspection_cache
+from pipeline.data.inspection import Inspection, inspect, inspect_all
+from pipeline.data.inspection_cache import InspectionCache
+
+Run = Callable[[], list[Inspection]]
+
+
+def paint(path: Path, seed: int) -> Path:
+    """A small bitmap: every one has as many bytes."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "BMP")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return [paint(tmp_path / f"{number}.bmp", number) for number in range(5)]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were read, in any order."""
+    names: list[str] = []
+
+    def reading(path: Path) -> Inspection:
+        names.append(path.name)
+        return inspect(path)
+
+    monkeypatch.setattr(inspection_cache, "inspect", reading)
+    return names
+
+
+@pytest.fixture
+def run(files: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run over the files of that moment; their times count as settled at once."""
+    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+
+    def once() -> list[Inspection]:
+        read.clear()
+        cache = InspectionCache(tmp_path / "cache")
+        found = [seen for _, seen in inspect_all(files, lambda file: file, cache, 2)]
+        cache.save()
+        return found
+
+    return once
+
+
+def test_an_unchanged_file_is_not_read_again(run: Run, read: list[str]) -> None:
+    """The second run says the same without reading anything."""
+    first = run()
+    assert len(read) == 5
+    assert first == run()
+    assert read == []
+
+
+def test_only_what_changed_or_is_new_is_read(run: Run, read: list[str], files: list[Path], tmp_path: Path) -> None:
+    """Other bytes of the same size under the old time of modification, another file under the name, and one more."""
+    run()
+    before = os.stat(files[1])
+    paint(files[1], 11)
+    os.utime(files[1], ns=(before.st_atime_ns, before.st_mtime_ns))
+    paint(tmp_path / "other.bmp", 12).replace(files[2])
+    files.append(paint(tmp_path / "new.bmp", 13))
+    found = run()
+    assert sorted(read) == ["1.bmp", "2.bmp", "new.bmp"]
+    assert [inspect(file) for file in files] == found
+
+
+def test_a_file_that_has_gone_is_told_and_forgotten(run: Run, read: list[str], files: list[Path]) -> None:
+    """It is not answered from memory; where it comes back it is read."""
+    run()
+    shutil.move(files[0], aside := files[0].with_suffix(".aside"))
+    assert run()[0].error == "cannot be read: No such file or directory"
+    shutil.move(aside, files[0])
+    assert run()[0].error is None
+    assert read == ["0.bmp"]
+
+
+def test_a_broken_image_is_looked_at_each_time(run: Run, read: list[str], files: list[Path]) -> None:
+    files[3].write_bytes(files[3].read_bytes()[:60])
+    for _ in range(2):
+        assert (run()[3].error or "").startswith("is broken")
+        assert "3.bmp" in read
+
+
+def test_a_file_changed_a_moment_ago_is_looked_at_once_more(
+    run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock may not have ticked since; a run later its times are trusted."""
+    monkeypatch.setattr(inspection_cache, "SETTLED_NS", 10**12)
+    run()
+    run()
+    assert len(read) == 5
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 and nothing else", b"\x00" * 4096])
+def test_a_damaged_cache_is_no_cache(run: Run, read: list[str], tmp_path: Path, damage: bytes) -> None:
+    """Everything is read again, and the file is whole afterwards."""
+    first = run()
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(damage)
+    assert first == run()
+    assert len(read) == 5
+    assert run()
+    assert read == []
+
+
+def test_another_decoder_sees_for_itself(run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an update of Pillow nothing of what the old one saw is taken."""
+    run()
+    monkeypatch.setattr(inspection_cache, "MADE_BY", ["1", "99.0.0", "4"])
+    run()
+    assert len(read) == 5
