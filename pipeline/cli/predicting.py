@@ -11,7 +11,6 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from pipeline import params
 from pipeline.cli.app import CURRENT, Workspace, app, say
 from pipeline.core.errors import BundleError, DataError, InputError
 
@@ -50,6 +49,8 @@ def predict(
 
 def _resolve(model: str, workspace: Path) -> Path:
     """A path as it is; an alias or a version, alone or as ``NAME@champion``, through the workspace's own folders."""
+    from pipeline import params
+
     if Path(model).exists():
         return Path(model)
     place = _by_alias(model.rpartition("@")[2], workspace) if (workspace / params.FILE).exists() else None
@@ -65,6 +66,7 @@ def _resolve(model: str, workspace: Path) -> Path:
 
 def _by_alias(alias: str, workspace: Path) -> Path | None:
     """Where the model of an alias lies: published versions in the hand-off folder, the latest in ``bundle``."""
+    from pipeline import params
     from pipeline.release.history import History
 
     settings = params.load(workspace)

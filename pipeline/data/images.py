@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from os import cpu_count
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageOps
 
 from pipeline.core import digests
-from pipeline.core.device import one_thread
+from pipeline.core.ahead import mapped_ahead
 from pipeline.core.errors import DataError
-from pipeline.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from pipeline.data.manifest import Manifest
 
 Made = TypeVar("Made")
 
@@ -84,7 +81,7 @@ class ImageStore:
 
     def __init__(self, workspace: Path, workers: int = 0) -> None:
         self._workspace = workspace
-        self._workers = workers or cpu_count() or 1
+        self._workers = workers
 
     def contents(self, manifest: Manifest) -> Iterator[bytes]:
         """The encoded bytes of each image, in manifest order.
@@ -92,6 +89,8 @@ class ImageStore:
         Raises:
             DataError: an image is gone, or is no longer the one that ingest saw.
         """
+        import pandas as pd  # half a second, which `graftline predict` need not wait
+
         columns = (manifest.frame[name] for name in ("id", "path", "offset", "length"))
         for image_id, path, offset, length in zip(*columns, strict=True):
             in_shard = not pd.isna(offset)
@@ -115,19 +114,9 @@ class ImageStore:
     def each(self, manifest: Manifest, make: Callable[[np.ndarray], Made]) -> Iterator[Made]:
         """What ``make`` makes of each decoded image, uint8 (height, width, 3), in manifest order.
 
-        Decoding and ``make`` run ahead on a few threads, while the caller computes with what is there.
+        Decoding and ``make`` run ahead on threads, while the caller computes with what is there.
         """
-        ahead = 4 * self._workers
-        contents = self.contents(manifest)
-        with ThreadPoolExecutor(self._workers, initializer=one_thread) as pool:
-            waiting = deque(pool.submit(_decoded, content, make) for content in islice(contents, ahead))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(_decoded, content, make) for content in islice(contents, 1))
-
-
-def _decoded(content: bytes, make: Callable[[np.ndarray], Made]) -> Made:
-    return make(decode(content))
+        return mapped_ahead(lambda content: make(decode(content)), self.contents(manifest), self._workers)
 
 
 def _changed(path: str, found: str) -> DataError:

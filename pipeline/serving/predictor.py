@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
 from pipeline.data.images import decode
@@ -86,10 +87,15 @@ class Predictor:
 
         Files that cannot be decoded are left out; ``unreadable`` is called with the name of each.
         """
-        for part in batched(files, HELD_IMAGES):
-            decoded = [(file, image) for file in part if (image := _decoded(file, unreadable)) is not None]
-            rows = self.probabilities(image for _, image in decoded)
-            yield from zip([file for file, _ in decoded], rows, strict=True)
+        for part in batched(mapped_ahead(_decoded, files), HELD_IMAGES):
+            good = []
+            for file, image in part:
+                if image is None:
+                    unreadable(str(file))
+                else:
+                    good.append((file, image))
+            rows = self.probabilities(image for _, image in good)
+            yield from zip([file for file, _ in good], rows, strict=True)
 
     @property
     def _none(self) -> np.ndarray:
@@ -116,12 +122,12 @@ def batches_by_size(images: Iterable[np.ndarray], batch_size: int) -> Iterator[t
         yield _stacked(group)
 
 
-def _decoded(file: Path, unreadable: Callable[[str], object]) -> np.ndarray | None:
+def _decoded(file: Path) -> tuple[Path, np.ndarray | None]:
+    """None for a file that is not, or not quite, an image."""
     try:
-        return decode(file.read_bytes())
+        return file, decode(file.read_bytes())
     except UNREADABLE:
-        unreadable(str(file))
-        return None
+        return file, None
 
 
 def _stacked(group: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray]:

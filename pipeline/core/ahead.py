@@ -1,0 +1,38 @@
+"""Work on a stream that runs ahead of whoever reads it."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from os import cpu_count
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+PER_THREAD = 4
+"""Items in flight: enough that no thread waits, few enough that memory does not grow."""
+
+
+def mapped_ahead(make: Callable[[Item], Made], items: Iterable[Item], workers: int = 0) -> Iterator[Made]:
+    """``make`` of each item, in order, made by ``workers`` threads (0: one per core) while the caller is busy.
+
+    For work that leaves Python's lock alone, such as decoding images. ``items`` are drawn in the caller's thread. What
+    ``make`` raises is raised where its result would have come.
+    """
+    workers = workers or cpu_count() or 1
+    remaining = iter(items)
+    with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
+        waiting = deque(pool.submit(make, item) for item in islice(remaining, PER_THREAD * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(make, item) for item in islice(remaining, 1))
+
+
+def _one_thread() -> None:
+    """Else torch gives each thread of the pool as many of its own as there are cores."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
