@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.core import telemetry
+from pipeline.core import disk, telemetry
 from pipeline.core.errors import GraftlineError, WorkspaceError
 
 app = typer.Typer(
@@ -54,7 +54,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: not an error
         sys.exit(0)
-    except Exception:  # noqa: BLE001 - the last resort, and it tells
+    except Exception as error:  # noqa: BLE001 - the last resort, and it tells
+        if (no_room := disk.full(error, Path.cwd(), doing="this command")) is not None:
+            sys.stderr.write(f"graftline: {no_room}\n")
+            sys.exit(no_room.exit_code)
         sys.stderr.write(f"graftline: this is our fault, not yours. {_kept_traceback()}\n")
         sys.exit(1)
 

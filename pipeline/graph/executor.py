@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.catalog import CATALOG
-from pipeline.core import digests, errors, files
+from pipeline.core import digests, disk, errors, files
 from pipeline.core.context import Context
 from pipeline.core.errors import BusyError, GraftlineError, InputError, StageError, WorkspaceError
 from pipeline.core.files import Document
@@ -74,6 +74,12 @@ def execute(workspace: Path, name: str) -> Cost:
     except GraftlineError as error:
         _keep_error(workspace, name, error)
         raise
+    except Exception as error:
+        needed = sum(disk.size_of(workspace / CATALOG[output].path) for output in stage.outputs)
+        if (no_room := disk.full(error, workspace, doing=f"stage '{name}'", needed_bytes=needed)) is None:
+            raise
+        _keep_error(workspace, name, no_room)
+        raise no_room from error
     cost = Cost(
         stage=name,
         seconds=round(time.monotonic() - started, 3),
@@ -305,7 +311,8 @@ def _error_file(workspace: Path, name: str) -> Path:
 def _keep_error(workspace: Path, name: str, error: GraftlineError) -> None:
     fields = ("expected", "found", "where", "remedy")
     kept = {field: getattr(error, field) for field in fields} if isinstance(error, InputError) else {"text": str(error)}
-    files.write_text(_error_file(workspace, name), json.dumps({"kind": type(error).__name__, **kept}))
+    with contextlib.suppress(OSError):  # on a full disk the run that started the stage has its output to go by
+        files.write_text(_error_file(workspace, name), json.dumps({"kind": type(error).__name__, **kept}))
 
 
 def _kept_error(workspace: Path, name: str) -> GraftlineError | None:
