@@ -187,3 +187,4 @@ def _settle(winner: Contender, reigning: Contender, rivals: list[Contender], pai
         winner.settle("kept", "It is the baseline, and nothing beat it surely.")
     else:
         winner.settle("chosen", f"It surely beat {reigning.name}: {pairs[winner.name].gap:+.1%}.")
+        reigning.settle("beaten", f"It is the baseline, and {winner.name} surely beat it.")

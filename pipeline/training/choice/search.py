@@ -160,7 +160,8 @@ def _names(contenders: list[Contender]) -> str:
 
 def _untried(contenders: list[Contender]) -> list[str]:
     left = [contender for contender in contenders if contender.outcome == "not tried"]
-    return [f"The budget was spent before {_names(left)} could be tried."] if left else []
+    names = ", ".join(contender.name for contender in left)
+    return [f"The budget was spent before {names} could be tried."] if left else []
 
 
 def _lower(sentence: str) -> str:

@@ -156,6 +156,7 @@ def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) ->
         rival = _first_by_rank(rivals) if rivals else None
     else:
         winner.settle("chosen", "It surely beat the baseline, and ranked first among those that did.")
+        reigning.settle("beaten", f"It is the baseline, and {winner.name} surely beat it.")
         beside = _blends(winner, reigning).told(judge.seed)
         sentences = [f"{winner.name} ranked first: on blended target images it was {beside} against {reigning.name}."]
         rival = reigning

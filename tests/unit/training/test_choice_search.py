@@ -68,6 +68,7 @@ def test_without_labels_guards_and_blends_decide(a_task: Task) -> None:
     assert record.labels_from == "source"
     assert {row.outcome for row in record.candidates} <= {"kept", "chosen", "beaten", "refused"}
     assert sum(row.outcome in ("kept", "chosen") for row in record.candidates) == 1
+    assert all(row.why for row in record.candidates)
 
 
 def test_with_labels_they_decide_by_cross_validation(a_task: Task) -> None:
@@ -81,6 +82,7 @@ def test_with_labels_they_decide_by_cross_validation(a_task: Task) -> None:
     assert any(sentence.startswith("Its probabilities were calibrated") for sentence in record.sentences)
     dropped = [row for row in record.candidates if row.judged < 36]
     assert all("when the weaker half was dropped" in row.why for row in dropped)
+    assert all(row.why for row in record.candidates)
 
 
 def test_few_labels_can_refuse(a_task: Task) -> None:
