@@ -55,7 +55,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: not an error
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last resort, and it tells
-        if (no_room := disk.full(error, Path.cwd(), doing="this command")) is not None:
+        if (no_room := disk.full(error, Path(), doing="this command")) is not None:
             sys.stderr.write(f"graftline: {no_room}\n")
             sys.exit(no_room.exit_code)
         sys.stderr.write(f"graftline: this is our fault, not yours. {_kept_traceback()}\n")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from os import cpu_count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -25,14 +27,26 @@ def mapped_ahead(make: Callable[[Item], Made], items: Iterable[Item], workers: i
     """
     workers = workers or cpu_count() or 1
     remaining = iter(items)
-    with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
+    torch = sys.modules.get("torch")
+    with _threads_kept(torch), ThreadPoolExecutor(workers, initializer=partial(_one_thread, torch)) as pool:
         waiting = deque(pool.submit(make, item) for item in islice(remaining, PER_THREAD * workers))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(pool.submit(make, item) for item in islice(remaining, 1))
 
 
-def _one_thread() -> None:
+def _one_thread(torch: Any) -> None:
     """Else torch gives each thread of the pool as many of its own as there are cores."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    if torch:
+        torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _threads_kept(torch: Any) -> Iterator[None]:
+    """torch's count is also one of the process, which threads take when they first ask: ask here, and put it back."""
+    before = torch and torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)

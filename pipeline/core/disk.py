@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -16,26 +17,22 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 IN_WORDS = (*(os.strerror(code).lower() for code in FULL), "database or disk is full")
 """As libraries that keep no error number put it: the system's words, and SQLite's."""
 
-LITTLE_BYTES = 2**20
-"""Some writers (torch's, safetensors') only say that writing failed; with less free than this it is clear why."""
 
-WRITE_FAILED = ("write", "writing", "written")
-
-
-def full(error: BaseException, workspace: Path, *, doing: str, needed_bytes: int | None = None) -> ServiceError | None:
+def full(error: BaseException, workspace: Path, *, doing: str, results_bytes: int | None = None) -> ServiceError | None:
     """The error to raise instead of ``error``, if a full disk was behind it; else None.
 
-    ``doing`` names the work, and ``needed_bytes`` is what its results took the last time.
+    ``doing`` names the work, and ``results_bytes`` is what its results took the last time.
     """
-    places = {place: shutil.disk_usage(place).free for place in (workspace, Path(tempfile.gettempdir()))}
-    if not any(_says_full(one, min(places.values())) for one in _chain(error)):
+    behind = next((one for one in _chain(error) if _says_full(one)), None)
+    if behind is None:
         return None
-    free = ", ".join(f"{megabytes(count)} are free in {place}" for place, count in places.items())
-    needed = f"; it took {megabytes(needed_bytes)} the last time" if needed_bytes else ""
+    said = (str(behind).strip().splitlines() or [type(behind).__name__])[-1]
+    free = ", ".join(f"{megabytes(count)} are free in {place}" for place, count in _free_bytes(behind, workspace))
+    last = f"; its results took {megabytes(results_bytes)} the last time" if results_bytes else ""
     return ServiceError(
-        f"There is no room left on the disk for {doing}{needed}. {free}.\n"
-        "  Make room (graftline keeps what it can compute again in .graftline/cache and .graftline/scratch), then run "
-        "again:\n  what was finished is kept, and nothing half-written stands under a final name."
+        f"There is no room left on the disk for {doing}{last}. {free} ({said}).\n"
+        "  Make room (what is in .graftline/cache can be computed again), then run again: finished stages are kept,\n"
+        "  and nothing half-written stands under a final name."
     )
 
 
@@ -56,10 +53,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _says_full(error: BaseException, free_bytes: int) -> bool:
+def _says_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in FULL:
         return True
-    said = str(error).lower()
-    if any(words in said for words in IN_WORDS):
-        return True
-    return free_bytes < LITTLE_BYTES and any(word in said for word in WRITE_FAILED)
+    return any(words in str(error).lower() for words in IN_WORDS)
+
+
+def _free_bytes(error: BaseException, workspace: Path) -> Iterator[tuple[Path, int]]:
+    """Where it may have been, and how much is free there; a place that cannot even be asked is left out."""
+    places = [workspace]
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        places.insert(0, Path(error.filename).parent)
+    with contextlib.suppress(OSError):  # on a full disk Python finds no usable temporary folder
+        places.append(Path(tempfile.gettempdir()))
+    for place in dict.fromkeys(places):
+        with contextlib.suppress(OSError):
+            yield place, shutil.disk_usage(place).free

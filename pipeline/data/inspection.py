@@ -89,7 +89,7 @@ def inspect_all(
     Files that ``cache`` knows, unchanged, are not read.
 
     Bytes are looked at in this thread: they come from sources of small images, where threads that hand the GIL to
-    and fro made the making four times slower. Only items in flight are held: memory does not grow with the data set.
+    and fro made the making four times slower. Only the bytes of items in flight are held.
     """
     threads = workers or cpu_count() or 1
     remaining = iter(items)

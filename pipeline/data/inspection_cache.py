@@ -1,8 +1,9 @@
 """Inspections of files, kept from run to run: a file that has not changed is not read again.
 
-Unchanged means the same size, inode, time of modification and time of change of the inode, which no program can set
-back. A file that changed within the last moments may change again without its times telling, on file systems with
-coarse clocks; it is looked at anew the next time (git calls such entries racily clean).
+Unchanged means the same size, inode, time of modification and time of change of the inode, which programs cannot set
+back where the file system keeps one. A file that changed within the last moments may change again without its times
+telling, on file systems with coarse clocks; it is looked at anew the next time (git calls such entries racily clean).
+What is read later is compared with its digest all the same.
 """
 
 from __future__ import annotations
@@ -13,19 +14,46 @@ from pathlib import Path
 from typing import NamedTuple
 
 import imagehash
+import numpy as np
 import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy
+from PIL import features
 
 from pipeline.core import digests
 from pipeline.core.files import replacing
+from pipeline.data import images, inspection
 from pipeline.data.inspection import Inspection, inspect
 
 SETTLED_NS = 2 * 10**9
 """Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
 
-MADE_BY = ["1", PIL.__version__, imagehash.__version__]
-"""Another decoder may see another picture. The first is raised when :mod:`pipeline.data.inspection` itself changes."""
+CODECS = ("libjpeg_turbo", "jpg_2000", "webp", "avif", "zlib", "libtiff")
+
+COLUMNS = {
+    "path": pa.string(),
+    "size": pa.int64(),
+    "inode": pa.uint64(),
+    "mtime_ns": pa.int64(),
+    "ctime_ns": pa.int64(),
+    "id": pa.string(),
+    "bytes": pa.int64(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "mode": pa.string(),
+    "format": pa.string(),
+    "phash": pa.string(),
+    "error": pa.string(),
+}
+"""The path, then the fields of :class:`State` and of :class:`~pipeline.data.inspection.Inspection`."""
+
+
+def made_by() -> str:
+    """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
+    code = [digests.of_file(Path(str(module.__file__))) for module in (images, inspection)]
+    libraries = [PIL.__version__, imagehash.__version__, np.__version__, scipy.__version__]
+    return digests.of_json([code, libraries, [features.version(name) for name in CODECS]])
 
 
 class State(NamedTuple):
@@ -58,7 +86,7 @@ class InspectionCache:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._file = folder and folder / f"inspections-{digests.of_json(MADE_BY)[:16]}.parquet"
+        self._file = folder and folder / f"inspections-{made_by()[:16]}.parquet"
         self._before: dict[str, tuple[State, Inspection]] = _loaded(self._file)
         self._used: dict[str, tuple[State, Inspection]] = {}
 
@@ -83,15 +111,25 @@ class InspectionCache:
             self._used[key] = (before, seen)
         return seen
 
-    def save(self) -> None:
-        """Write down what this run has used."""
+    def close(self) -> None:
+        """Write down what this run has used, in the place of what other code or libraries have seen.
+
+        Where that cannot be done a line says so, and the next run reads the files again.
+        """
         if self._file is None or self._used == self._before:
             return
-        names = ["path", *State._fields, *Inspection._fields]
         rows = [(path, *state, *seen) for path, (state, seen) in self._used.items()]
-        columns = zip(*rows, strict=True) if rows else [[] for _ in names]
-        with replacing(self._file) as fresh:
-            pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), fresh)
+        columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+        try:
+            table = pa.table([list(column) for column in columns], schema=pa.schema(list(COLUMNS.items())))
+            with replacing(self._file) as fresh:
+                pq.write_table(table, fresh, write_page_checksum=True)
+        except (OSError, OverflowError, pa.ArrowException) as error:
+            print(f"  what was seen could not be kept, and is looked at anew the next time: {error}", flush=True)
+            return
+        for old in self._file.parent.glob("inspections-*.parquet"):
+            if old != self._file:
+                old.unlink(missing_ok=True)
 
 
 def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:
@@ -99,12 +137,12 @@ def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:
     if file is None or not file.is_file():
         return {}
     try:
-        columns = pq.read_table(file).to_pydict()
+        columns = pq.read_table(file, page_checksum_verification=True).to_pydict()
         states = zip(*(columns[name] for name in State._fields), strict=True)
         seen = zip(*(columns[name] for name in Inspection._fields), strict=True)
         return {
             path: (State(*state), Inspection(*inspection))
             for path, state, inspection in zip(columns["path"], states, seen, strict=True)
         }
-    except (OSError, pa.ArrowInvalid, KeyError):
+    except (OSError, ValueError, KeyError, pa.ArrowException):
         return {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,12 +17,16 @@ from pipeline.data.transforms import training_side_px, training_square
 
 CPU = torch.device("cpu")
 
+GPU_SHARE = 0.25
+"""Of a GPU's free memory, at most, goes to one bank's images: networks and their gradients need the rest."""
+
 
 class ImageBank:
     """The images of a manifest as uint8 squares [n, 3, side, side], reached by row.
 
-    They are decoded and resized on first use and kept if they fit in ``budget_mb``, on the device that asked for them
-    last: a GPU that waits for each batch to be gathered and copied does little else. Otherwise each fetch decodes anew.
+    They are decoded and resized on first use and kept if they fit in ``budget_mb``, on the GPU that asks for them where
+    they fit there too: one that waits for each batch to be gathered and copied does little else. Otherwise each fetch
+    decodes anew.
     """
 
     def __init__(
@@ -41,11 +44,11 @@ class ImageBank:
     def fetch(self, rows: np.ndarray, device: torch.device = CPU) -> Tensor:
         """Training squares of ``rows`` on ``device``, uint8 [len(rows), 3, side, side]."""
         if not self._keeps:
-            return self._squares(Manifest(self.manifest.frame.iloc[rows]), device, quiet=True)
+            return self._squares(Manifest(self.manifest.frame.iloc[rows]), quiet=True).to(device)
         if self._kept is None:
-            self._kept = self._squares(self.manifest, device, quiet=False)
-        self._kept = self._kept.to(device)
-        return self._kept[torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device)]
+            self._kept = self._squares(self.manifest, quiet=False)
+        self._kept = self._kept.to(self._home(device))
+        return self._kept[torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._kept.device)].to(device)
 
     def batches(self, steps: Sequence[np.ndarray], device: torch.device = CPU) -> Iterator[Tensor]:
         """:meth:`fetch` for each of ``steps``; images that are decoded anew are so while the batch before is in use."""
@@ -60,35 +63,35 @@ class ImageBank:
                 yield squares
 
     @property
+    def kept_on(self) -> torch.device | None:
+        """Where decoded images lie; None while there are none."""
+        return None if self._kept is None else self._kept.device
+
+    @property
     def kept_mb(self) -> float:
-        """Decoded images in memory."""
+        """Decoded images, in main memory or on the GPU."""
         return 0.0 if self._kept is None else self._kept.numel() / 1e6
 
     def forget(self) -> None:
         """Let the decoded images go; the next fetch decodes them anew."""
         self._kept = None
 
-    def _squares(self, manifest: Manifest, device: torch.device, *, quiet: bool) -> Tensor:
+    def _squares(self, manifest: Manifest, *, quiet: bool) -> Tensor:
         side = training_side_px(self.preprocessing)
-        squares = torch.empty((len(manifest), 3, side, side), dtype=torch.uint8, device=device)
-        found = resized(self._store, manifest, partial(training_square, preprocessing=self.preprocessing), device)
+        squares = torch.empty((len(manifest), 3, side, side), dtype=torch.uint8)
+        found = self._store.each(manifest, lambda image: training_square(as_tensor(image), self.preprocessing))
         if not quiet:
             found = track(found, what="decode", unit="images", total=len(manifest))
         for row, square in enumerate(found):
             squares[row] = square
         return squares
 
-
-def resized(
-    store: ImageStore, manifest: Manifest, resize: Callable[[Tensor], Tensor], device: torch.device
-) -> Iterator[Tensor]:
-    """``resize`` of each decoded image, uint8 [3, H, W], in manifest order.
-
-    CUDA resizes in a fraction of what decoding takes; elsewhere the threads that decode do it.
-    """
-    if device.type == "cuda":
-        return (resize(image.to(device)) for image in store.each(manifest, as_tensor))
-    return store.each(manifest, lambda image: resize(as_tensor(image)))
+    def _home(self, device: torch.device) -> torch.device:
+        """Where kept squares lie: on the GPU that asks for them, unless they would take much of what it has left."""
+        if device.type != "cuda" or self._kept is None or self._kept.is_cuda:
+            return device
+        free, _ = torch.cuda.mem_get_info(device)
+        return device if self._kept.numel() <= GPU_SHARE * free else CPU
 
 
 def as_tensor(image: np.ndarray) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +16,8 @@ from pipeline.core.context import Context
 from pipeline.core.device import memory_format
 from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
-from pipeline.data.loading import resized
+from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
-from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import normalise, prepared_square
 from pipeline.features.cache import FeatureCache
 from pipeline.features.table import FeatureTable, TableFacts
@@ -90,7 +88,7 @@ def _compute(
 ) -> None:
     network = weights.build().to(device).to(memory_format=memory_format(device))
     store = ImageStore(context.workspace, context.workers)
-    squares = resized(store, manifest, partial(_square, preprocessing=weights.preprocessing), device)
+    squares = store.each(manifest, lambda image: prepared_square(as_tensor(image)[None], weights.preprocessing))
     batches = zip(batched(manifest.frame["id"].tolist(), batch_size), batched(squares, batch_size), strict=True)
     meter = Meter(what="features", unit="images", total=len(manifest))
     pending = _Pending(cache)
@@ -120,11 +118,6 @@ class _Pending:
         if self._ids:
             self._cache.add(self._ids, np.concatenate(self._blocks))
         self._ids, self._blocks = [], []
-
-
-def _square(image: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """One decoded image, uint8 [3, H, W] → float32 [1, 3, size_px, size_px] in [0, 255]."""
-    return prepared_square(image[None], preprocessing)
 
 
 def forward(network: nn.Module, images: Tensor, batch_size: int, device: torch.device) -> Tensor:

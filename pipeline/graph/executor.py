@@ -75,8 +75,8 @@ def execute(workspace: Path, name: str) -> Cost:
         _keep_error(workspace, name, error)
         raise
     except Exception as error:
-        needed = sum(disk.size_of(workspace / CATALOG[output].path) for output in stage.outputs)
-        if (no_room := disk.full(error, workspace, doing=f"stage '{name}'", needed_bytes=needed)) is None:
+        taken = sum(disk.size_of(workspace / CATALOG[output].path) for output in stage.outputs)
+        if (no_room := disk.full(error, workspace, doing=f"stage '{name}'", results_bytes=taken)) is None:
             raise
         _keep_error(workspace, name, no_room)
         raise no_room from error
@@ -262,7 +262,8 @@ def _dvc_repro(workspace: Path, name: str, emit: Callable[[str], None]) -> None:
         if DVC_BUSY not in tail:
             break
         time.sleep(BUSY_DELAY_S)
-    raise _kept_error(workspace, name) or StageError(f"Stage '{name}' failed (exit {code}):\n{tail}")
+    failure = _kept_error(workspace, name) or StageError(f"Stage '{name}' failed (exit {code}):\n{tail}")
+    raise disk.full(failure, workspace, doing=f"stage '{name}'") or failure
 
 
 def _spawn(workspace: Path, command: list[str], emit: Callable[[str], None]) -> tuple[int, str]:

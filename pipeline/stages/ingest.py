@@ -82,13 +82,11 @@ def run(params: Params, context: Context) -> Result:
     from pipeline.data.manifest import Manifest
     from pipeline.data.near_duplicates import components
 
-    cache = InspectionCache(context.cache)
-    with _shard_folder(context) as shards:
+    with _shard_folder(context) as shards, contextlib.closing(InspectionCache(context.cache)) as cache:
         target = _inspected("target", params.target, context, shards, cache)
         source = _Domain(_columns([]))
         if params.source:
             source = _inspected("source", params.source, context, shards, cache)
-    cache.save()
     label_space = _settle_labels(params, target.rows, source.rows)
     images = pd.concat([target.rows, source.rows], ignore_index=True)
     parts = components(images, **params.near_duplicates.model_dump())

@@ -39,7 +39,8 @@ CHECKPOINT_EVERY_S = float(os.environ.get("GRAFTLINE_CHECKPOINT_EVERY_S", "5"))
 """A checkpoint is written at an epoch's end, but not more often than this. It cannot change the result."""
 
 CHECKPOINT_SHARE = 0.05
-"""Of the time, at most, goes into checkpoints: those of a large network on a fast card are written less often."""
+"""Of the time until the next checkpoint is at most what this one took: those of a large network on a fast card are
+written less often."""
 
 DIVERGED = 0.1
 """Training diverged if the epoch that a phase ends on has a mean loss this much (nats) above its first: a head that
@@ -552,8 +553,8 @@ class _Checkpoints:
         kept |= {"history": [entry.model_dump() for entry in state.history]}
         kept |= {"made_by": self._made_by, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
         kept |= {"objective": objective.state_dict()}
-        with replacing(self.path) as fresh:
-            torch.save(kept, fresh)
+        with replacing(self.path) as fresh, fresh.open("wb") as file:  # by itself torch does not say why writing failed
+            torch.save(kept, file)
         done = time.monotonic()
         pause = CHECKPOINT_EVERY_S and max(CHECKPOINT_EVERY_S, (done - started) / CHECKPOINT_SHARE)
         self._next_s = done + pause

@@ -66,7 +66,7 @@ def test_a_stage_that_finds_no_room(finished: Path, small_disk: Path, stage: str
     filler = fill(small_disk)
     failed = graftline("stage", stage, workspace=workspace)
     assert failed.returncode == 1, failed.stdout + failed.stderr
-    assert f"There is no room left on the disk for stage '{stage}'; it took " in failed.stderr
+    assert f"There is no room left on the disk for stage '{stage}'; its results took " in failed.stderr
     assert f"MB are free in {workspace}" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert before == outputs_of(workspace, stage)

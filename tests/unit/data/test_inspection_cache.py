@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.data import inspection_cache
 from pipeline.data.inspection import Inspection, inspect, inspect_all
-from pipeline.data.inspection_cache import InspectionCache
+from pipeline.data.inspection_cache import InspectionCache, State
 
 Run = Callable[[], list[Inspection]]
 
@@ -52,7 +52,7 @@ def run(files: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.
         read.clear()
         cache = InspectionCache(tmp_path / "cache")
         found = [seen for _, seen in inspect_all(files, lambda file: file, cache, 2)]
-        cache.save()
+        cache.close()
         return found
 
     return once
@@ -118,9 +118,42 @@ def test_a_damaged_cache_is_no_cache(run: Run, read: list[str], tmp_path: Path, 
     assert read == []
 
 
-def test_another_decoder_sees_for_itself(run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an update of Pillow nothing of what the old one saw is taken."""
+def test_another_decoder_sees_for_itself(
+    run: Run, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an update of Pillow nothing of what the old one saw is taken, or kept."""
     run()
-    monkeypatch.setattr(inspection_cache, "MADE_BY", ["1", "99.0.0", "4"])
+    monkeypatch.setattr(inspection_cache.PIL, "__version__", "99.0.0")
     run()
     assert len(read) == 5
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_an_inode_of_64_bits_is_kept(run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems number their files by a hash."""
+    real = State.of
+    monkeypatch.setattr(State, "of", lambda path: real(path)._replace(inode=2**64 - 3))
+    run()
+    run()
+    assert read == []
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(
+    run: Run, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on; a line says that nothing was kept."""
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert len(run()) == 5
+    assert "what was seen could not be kept" in capsys.readouterr().out
+
+
+def test_flipped_bits_are_never_believed(run: Run, read: list[str], tmp_path: Path) -> None:
+    """Whatever bit of the file flips, what comes out is what the files hold."""
+    first = run()
+    (file,) = (tmp_path / "cache").iterdir()
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    for place in random.integers(0, 8 * len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << (place % 8)
+        file.write_bytes(damaged)
+        assert first == run()

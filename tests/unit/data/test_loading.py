@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -43,8 +45,23 @@ def test_decoding_ahead_tells_of_an_image_that_has_gone(toy_domains: Any) -> Non
         next(batches)
 
 
-def test_threads_that_resize_leave_the_callers_threads_alone(toy_domains: Any) -> None:
-    """Each of the pool's threads takes one of torch's; sums elsewhere are still rounded as before."""
-    before = torch.get_num_threads()
-    list(a_bank(toy_domains, 0).batches(STEPS))
-    assert before == torch.get_num_threads()
+ASKED_LATER = """
+import threading
+import torch
+from pipeline.core.ahead import mapped_ahead
+torch.set_num_threads(2)
+list(mapped_ahead(lambda number: torch.ones(9).sum() * number, range(9), 3))
+found = [torch.get_num_threads()]
+later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+later.start()
+later.join()
+print(*found)
+"""
+
+
+def test_threads_that_decode_leave_the_other_threads_theirs() -> None:
+    """Each of a pool's threads takes one of torch's; the caller's and any later one's are as many as was asked for,
+    though torch was not asked in between. Sums elsewhere are then rounded as before.
+    """
+    done = subprocess.run([sys.executable, "-c", ASKED_LATER], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "2"]

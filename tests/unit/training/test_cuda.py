@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data import loading
 from pipeline.features.extraction import extract
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.training.engine import fit
@@ -46,14 +47,24 @@ def test_training_in_bfloat16_comes_near(a_task: Task) -> None:
 def test_decoded_images_stay_on_the_card(a_task: Task) -> None:
     """A step then waits for no copy; asked for on the CPU they come back."""
     task, _ = trained(a_task, "cuda", "auto")
-    rows = np.arange(3)
-    on_gpu = task.fit_images.bank.fetch(rows, torch.device("cuda"))
-    assert on_gpu.is_cuda
-    assert torch.equal(on_gpu.cpu(), task.fit_images.bank.fetch(rows))
+    bank, rows = task.fit_images.bank, np.arange(3)
+    assert bank.kept_on is not None
+    assert bank.kept_on.type == "cuda"
+    on_gpu = bank.fetch(rows, torch.device("cuda"))
+    assert torch.equal(on_gpu.cpu(), bank.fetch(rows))
+
+
+def test_more_images_than_the_card_has_room_for_stay_in_main_memory(
+    a_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their batches go to the card one by one."""
+    monkeypatch.setattr(loading, "GPU_SHARE", 0.0)
+    task, _ = trained(a_task, "cuda", "auto")
+    assert task.fit_images.bank.kept_on == torch.device("cpu")
 
 
 def test_features_agree_with_the_cpu(lasting_domains: Any, pretrained: BackboneWeights) -> None:
-    """To 1e-3 of their size, resized on the card."""
+    """To 1e-3 of their size."""
     tables = [
         extract(
             pretrained,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -445,3 +446,27 @@ def test_a_later_fit_adds_to_the_live_curves(toy_domains: Any, tmp_path: Path, m
     assert [*first, *second] == lines()
     assert first == run("first")
     assert first == lines()
+
+
+def test_checkpoints_take_a_small_share_of_the_time(
+    toy_domains: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where writing one takes four seconds and an epoch ten, the next comes eighty seconds later and not five."""
+    clock, saved = [0.0], []
+
+    def writing(kept: Any, file: Any) -> None:
+        saved.append(len(kept["history"]))
+        clock[0] += 4.0
+
+    real = engine._Loop._finish_epoch
+
+    def ten_seconds_on(self: Any, *arguments: Any) -> None:
+        clock[0] += 10.0
+        real(self, *arguments)
+
+    monkeypatch.setattr(engine.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(engine.torch, "save", writing)
+    monkeypatch.setattr(engine._Loop, "_finish_epoch", ten_seconds_on)
+    network, context = a_network(), replace(toy_domains.context(), scratch=tmp_path)
+    fit(network, [a_phase(network, epochs=20)], images(toy_domains, "train"), None, OPTIONS, context)
+    assert saved == [1, 9, 17]
