@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -243,10 +244,11 @@ def main() -> None:
     jobs = [job for job in _wanted(given.parts, given.seeds, done) if not given.cases or job[1] in given.cases]
     RESULTS.parent.mkdir(exist_ok=True)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(_job, *job): job for job in jobs}
+        running, failed = {pool.submit(_job, *job): job for job in jobs}, list[str]()
         for future in as_completed(running):
             if (failure := future.exception()) is not None:
-                print(*running[future], f"failed: {failure!r}", sep=" · ", flush=True)
+                traceback.print_exception(failure)
+                failed.append(" · ".join(map(str, running[future])))
                 continue
             rows = future.result()
             with RESULTS.open("a", encoding="utf-8") as file:
@@ -260,6 +262,8 @@ def main() -> None:
         print(f"\n## {name}\n\n{text}")
         if given.write:
             replace_section(REPOSITORY / "docs" / "strategies.md", name, text)
+    if failed:
+        raise SystemExit(f"Failed: {'; '.join(failed)}.")
 
 
 if __name__ == "__main__":

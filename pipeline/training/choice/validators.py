@@ -27,8 +27,9 @@ MIX = 0.55
 BATCH = 128
 
 BLENDS = 2000
-"""Pairs per network at most: their share then has a standard error of about one point. For large images that is some
-seconds per candidate, which fine-tuning takes a hundred times over."""
+"""Pairs per network at most: their share then has a standard error of about one point. On a CPU and with large images
+that is a minute or two per candidate, beside which fine-tuning is long and a head on features is not; it comes on top
+of the budget, which counts fits."""
 
 
 class Scores(NamedTuple):

@@ -70,19 +70,21 @@ def propagate(labelled: Labelled, unlabelled: np.ndarray, classes: int, *, neigh
     for _ in range(ITERATIONS):
         spread = alpha * scale[:, None] * (graph @ (scale[:, None] * spread)) + (1 - alpha) * start
     found = spread[len(labelled) :]
-    known = np.bincount(labelled.labels, minlength=classes) + 1.0
-    found = found * (known / known.sum() / np.maximum(found.sum(axis=0), 1e-12))
+    known = np.bincount(labelled.labels, minlength=classes) / len(labelled)
+    found = found * (known / np.maximum(found.sum(axis=0), 1e-12))
     total = found.sum(axis=1, keepdims=True)
     return Propagated(np.divide(found, total, out=np.zeros_like(found), where=total > 0))
 
 
-def balanced(certainty: np.ndarray, labels: np.ndarray, labelled: int) -> np.ndarray:
-    """Weights [n] with a mean of 1: by ``certainty`` within a class, and classes as their shares of the first
-    ``labelled`` rows say.
+def balanced(certainty: np.ndarray, labels: np.ndarray, given: int) -> np.ndarray:
+    """Weights [n] with a mean of 1: by ``certainty`` within a class, and classes as their shares of the first ``given``
+    rows say, those whose labels were given and not reached.
 
     Else a strong penalty lets the head answer with the class that labels reached most often.
     """
     classes = int(labels.max()) + 1
-    given = np.bincount(labels[:labelled], minlength=classes)
-    weights = certainty * (given / np.maximum(np.bincount(labels, weights=certainty, minlength=classes), 1e-12))[labels]
+    shares = np.bincount(labels[:given], minlength=classes)
+    weights = (
+        certainty * (shares / np.maximum(np.bincount(labels, weights=certainty, minlength=classes), 1e-12))[labels]
+    )
     return weights * len(weights) / weights.sum()

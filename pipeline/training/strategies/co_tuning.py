@@ -37,6 +37,8 @@ class Params(FineTuneParams):
     name: Literal["co_tuning"] = "co_tuning"
     trade_off: float = Field(2.3, ge=0)
     """Weight of the source's classes, against 1 of the target's."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Of both heads and the last block."""
     weight_decay: float = Field(5e-4, ge=0)
 
 

@@ -1,16 +1,19 @@
 """Label propagation: labels spread to unlabelled target images over a graph of neighbours, then a weighted probe.
 
 Zhou et al., "Learning with Local and Global Consistency" (NeurIPS 2004); certainty weights from Iscen et al., "Label
-Propagation for Deep Semi-supervised Learning" (CVPR 2019).
+Propagation for Deep Semi-supervised Learning" (CVPR 2019); class mass normalisation from Zhu et al., "Semi-supervised
+Learning Using Gaussian Fields and Harmonic Functions" (ICML 2003).
 
-Spread, over all images' labels Y [n, C] (rows of unlabelled ones are 0) and the normalised graph S [n, n]:
-    F ← α S F + (1 − α) Y,    p_i = F_i / Σ F_i,    ω_i = 1 − H(p_i) / log C
+Spread, over all images' labels Y [n, C] (rows of unlabelled ones are 0) and the normalised graph S [n, n], then scale
+each class to its share q_c of the labels:
+    F ← α S F + (1 − α) Y,    F_ic ← q_c F_ic / Σ_j F_jc,    p_i = F_i / Σ F_i,    ω_i = 1 − H(p_i) / log C
 Loss, over labelled images (ω = 1) and propagated ones with label argmax p_i; ζ_c gives class c its share of labels:
     mean_i( −ζ_{y_i} ω_i log softmax(W x̂_i + b)[y_i] ) + (penalty / 2) · ‖W‖²
 
 Helps: few labels and many unlabelled images of the same kind, whose classes lie in clusters.
-Hurts: clusters that are no classes: wrong labels spread as far as right ones. Without target labels the source's are
-spread, and a gap between the domains leaves them on their side of it.
+Hurts: clusters that are no classes: wrong labels spread as far as right ones. Classes that are far more or less
+frequent among the labels than among the other images: as many of these get each label as the labels' shares say.
+Without target labels the source's are spread, and a gap between the domains leaves them on their side of it.
 Cost: cached features, one neighbour search over at most ``max_images``, then the probe.
 """
 

@@ -35,6 +35,10 @@ class Params(FineTuneParams):
 
     name: Literal["soup"] = "soup"
     ingredients: int = Field(5, ge=2, le=50)
+    epochs: int = Field(8, gt=0)
+    """Of each ingredient; a small set is passed over several times per epoch."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Of the head and the last block of the first ingredient."""
     rate_factor: float = Field(3.0, ge=1)
     """The second ingredient's rate is this times as high, the third's as low, the fourth's the first's, and so on."""
     batch_norm: Literal["eval", "train"] = "train"
