@@ -84,12 +84,12 @@ def make_manifest(
     return Manifest.of(pd.DataFrame(rows))
 
 
-def make_domains(folder: Path, *, target_per_class: int = 20) -> ToyDomains:
+def make_domains(folder: Path, *, target_per_class: int = 20, target_brightness: int = 150) -> ToyDomains:
     """60 source images and some of the target, 20 × 24 px, split 6 : 2 : 2."""
     return ToyDomains(
         folder,
         make_manifest(folder, "source", per_class=20, brightness=220),
-        make_manifest(folder, "target", per_class=target_per_class, brightness=150, labelled_every=2),
+        make_manifest(folder, "target", per_class=target_per_class, brightness=target_brightness, labelled_every=2),
         LabelSpace(classes=["class0", "class1", "class2"]),
     )
 
@@ -110,6 +110,12 @@ def toy_domains(tmp_path: Path) -> ToyDomains:
 def lasting_domains(tmp_path_factory: pytest.TempPathFactory) -> ToyDomains:
     """The same for the whole session, with 120 target images, so that validation is large enough to choose by."""
     return make_domains(tmp_path_factory.mktemp("domains"), target_per_class=40)
+
+
+@pytest.fixture(scope="session")
+def near_domains(tmp_path_factory: pytest.TempPathFactory) -> ToyDomains:
+    """The same, but for a target that is hardly darker than the source."""
+    return make_domains(tmp_path_factory.mktemp("near-domains"), target_per_class=40, target_brightness=205)
 
 
 @pytest.fixture(scope="session")
