@@ -130,13 +130,18 @@ def few(rows: list[Result]) -> str:
     """Accuracy with few labels; a column per set and number of labels."""
     if not rows:
         return ""
-    cases, names = _cases(rows), _strategies(rows)
+    cases, names = sorted(_cases(rows), key=_by_set_and_count), _strategies(rows)
     body = []
     for name in names:
         means = [_first_runs([row for row in rows if row["case"] == case], name) for case in cases]
         average = statistics.mean(statistics.mean(values) for values in means if values)
         body.append([f"`{name}`", *map(_cell, means), f"{average:.1f}", _seconds(rows, name)])
     return table(["strategy", *cases, "mean", "seconds"], body)
+
+
+def _by_set_and_count(case: str) -> tuple[str, int]:
+    archive, count = case.split(" × ")
+    return archive, int(count)
 
 
 def photos(rows: list[Result]) -> str:

@@ -256,8 +256,9 @@ def main() -> None:
             print(*running[future], *(f"{row['strategy']} {row.get('accuracy', 0):.1f}" for row in rows), sep=" · ")
     from _strategy_tables import sections
 
-    commits = ", ".join(sorted({row["commit"] for row in results()}))
     for name, text in sections(results()).items():
+        part = "unlabelled" if name == "regret" else name
+        commits = ", ".join(sorted({row["commit"] for row in results() if row["part"] == part}))
         text = f"{text}\n\nMeasured at commit {commits}; table written at {provenance()}."
         print(f"\n## {name}\n\n{text}")
         if given.write:
