@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 IN_WORDS = (*(os.strerror(code).lower() for code in FULL), "database or disk is full")
 """As libraries that keep no error number put it: the system's words, and SQLite's."""
+
+CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""NumPy's words for a write that ended early."""
 
 
 def full(error: BaseException, workspace: Path, *, doing: str, results_bytes: int | None = None) -> ServiceError | None:
@@ -56,7 +60,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _says_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in FULL:
         return True
-    return any(words in str(error).lower() for words in IN_WORDS)
+    said = str(error).lower()
+    return any(words in said for words in IN_WORDS) or bool(CUT_SHORT.search(said))
 
 
 def _free_bytes(error: BaseException, workspace: Path) -> Iterator[tuple[Path, int]]:

@@ -60,8 +60,13 @@ def caused() -> None:
         raise ValueError("could not be saved") from error
 
 
+def cut_short() -> None:
+    """What NumPy says where the last part of an array no longer fits."""
+    raise OSError("262144 requested and 25568 written")
+
+
 @pytest.mark.skipif(not FULL_DEVICE.exists(), reason="no /dev/full")
-@pytest.mark.parametrize("write", [by_python, by_numpy, by_torch, by_arrow, by_sqlite, caused])
+@pytest.mark.parametrize("write", [by_python, by_numpy, by_torch, by_arrow, by_sqlite, caused, cut_short])
 def test_it_is_known_whoever_wrote(write: Callable[[], None], tmp_path: Path) -> None:
     """The message says for what, what the results took before, what is free where, and what the library said."""
     with pytest.raises(Exception) as raised:
