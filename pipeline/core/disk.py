@@ -30,9 +30,9 @@ def full(error: BaseException, workspace: Path, *, doing: str, results_bytes: in
     behind = next((one for one in _chain(error) if _says_full(one)), None)
     if behind is None:
         return None
-    said = (str(behind).strip().splitlines() or [type(behind).__name__])[-1]
-    free = ", ".join(f"{megabytes(count)} are free in {place}" for place, count in _free_bytes(behind, workspace))
-    last = f"; its results took {megabytes(results_bytes)} the last time" if results_bytes else ""
+    said = next(filter(_are_words_for_it, str(behind).splitlines()), str(behind))
+    free = ", ".join(f"{_megabytes(count)} are free in {place}" for place, count in _free_bytes(behind, workspace))
+    last = f"; its results took {_megabytes(results_bytes)} the last time" if results_bytes else ""
     return ServiceError(
         f"There is no room left on the disk for {doing}{last}. {free} ({said}).\n"
         "  Make room (what is in .graftline/cache can be computed again), then run again: finished stages are kept,\n"
@@ -47,7 +47,7 @@ def size_of(path: Path) -> int:
     return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
 
 
-def megabytes(count: int) -> str:
+def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
@@ -58,10 +58,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _says_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in FULL:
-        return True
-    said = str(error).lower()
-    return any(words in said for words in IN_WORDS) or bool(CUT_SHORT.search(said))
+    return (isinstance(error, OSError) and error.errno in FULL) or _are_words_for_it(str(error))
+
+
+def _are_words_for_it(text: str) -> bool:
+    return any(words in text.lower() for words in IN_WORDS) or bool(CUT_SHORT.search(text))
 
 
 def _free_bytes(error: BaseException, workspace: Path) -> Iterator[tuple[Path, int]]:

@@ -262,7 +262,9 @@ def _dvc_repro(workspace: Path, name: str, emit: Callable[[str], None]) -> None:
         if DVC_BUSY not in tail:
             break
         time.sleep(BUSY_DELAY_S)
-    failure = _kept_error(workspace, name) or StageError(f"Stage '{name}' failed (exit {code}):\n{tail}")
+    if (kept := _kept_error(workspace, name)) is not None:
+        raise kept
+    failure = StageError(f"Stage '{name}' failed (exit {code}):\n{tail}")
     raise disk.full(failure, workspace, doing=f"stage '{name}'") or failure
 
 

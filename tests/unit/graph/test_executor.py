@@ -4,7 +4,7 @@ import pytest
 from dvc.lock import LockError
 from dvc.repo import Repo
 
-from pipeline.core.errors import BusyError, WorkspaceError
+from pipeline.core.errors import BusyError, ServiceError, WorkspaceError
 from pipeline.graph import executor
 from pipeline.workspace import create
 
@@ -63,3 +63,16 @@ def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
     monkeypatch.setattr(Repo, "status", always_busy)
     with pytest.raises(BusyError, match="Another DVC command holds"):
         executor.stale(workspace)
+
+
+def test_a_stages_own_word_on_a_full_disk_is_passed_on(tmp_path, monkeypatch):
+    """What the stage kept is not told around a second time; where it kept nothing, the end of its output tells."""
+    tail = "ERROR: failed to run\nOSError: [Errno 28] No space left on device: 'x'\nERROR: see above"
+    monkeypatch.setattr(executor, "_spawn", lambda *_: (1, tail))
+    own = ServiceError("There is no room left on the disk for stage 'train'. (No space left on device)\n  Make room.")
+    for kept, said in ((own, str(own)), (None, "(OSError: [Errno 28] No space left on device: 'x').")):
+        monkeypatch.setattr(executor, "_kept_error", lambda *_, kept=kept: kept)
+        with pytest.raises(ServiceError) as raised:
+            executor._dvc_repro(tmp_path, "train", print)
+        assert said in str(raised.value)
+        assert str(raised.value).count("no room left") == 1
