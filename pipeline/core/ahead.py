@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from os import cpu_count
@@ -19,20 +19,37 @@ PER_THREAD = 4
 """Items in flight: enough that no thread waits, few enough that memory does not grow."""
 
 
-def mapped_ahead(make: Callable[[Item], Made], items: Iterable[Item], workers: int = 0) -> Iterator[Made]:
+def mapped_ahead(
+    make: Callable[[Item], Made], items: Iterable[Item], workers: int = 0, *, per_thread: int = PER_THREAD
+) -> Iterator[Made]:
     """``make`` of each item, in order, made by ``workers`` threads (0: one per core) while the caller is busy.
 
     For work that leaves Python's lock alone, such as decoding images. ``items`` are drawn in the caller's thread. What
     ``make`` raises is raised where its result would have come.
     """
+    return started_ahead(lambda pool, item: pool.submit(make, item).result, items, workers, per_thread=per_thread)
+
+
+def started_ahead(
+    start: Callable[[Executor, Item], Callable[[], Made]],
+    items: Iterable[Item],
+    workers: int = 0,
+    *,
+    per_thread: int = PER_THREAD,
+) -> Iterator[Made]:
+    """As :func:`mapped_ahead` where not every item is work for a thread.
+
+    ``start`` is called in the caller's thread and gives the call that ends in the result: of what it has handed to the
+    pool, of what it knows already, or of what the caller's own thread is to do when its turn comes.
+    """
     workers = workers or cpu_count() or 1
     remaining = iter(items)
     torch = sys.modules.get("torch")
     with _threads_kept(torch), ThreadPoolExecutor(workers, initializer=partial(_one_thread, torch)) as pool:
-        waiting = deque(pool.submit(make, item) for item in islice(remaining, PER_THREAD * workers))
+        waiting = deque(start(pool, item) for item in islice(remaining, per_thread * workers))
         while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(make, item) for item in islice(remaining, 1))
+            yield waiting.popleft()()
+            waiting.extend(start(pool, item) for item in islice(remaining, 1))
 
 
 def _one_thread(torch: Any) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
-from itertools import islice
-from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,6 +14,7 @@ import imagehash
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.core import digests
+from pipeline.core.ahead import started_ahead
 from pipeline.data.images import TooManyPixelsError, opened, to_rgb
 
 if TYPE_CHECKING:
@@ -91,21 +89,17 @@ def inspect_all(
     Bytes are looked at in this thread: they come from sources of small images, where threads that hand the GIL to
     and fro made the making four times slower. Only the bytes of items in flight are held.
     """
-    threads = workers or cpu_count() or 1
-    remaining = iter(items)
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+
+    def start(pool: Executor, item: Item) -> Callable[[], tuple[Item, Inspection]]:
+        look = _looking(content(item), cache, pool)
+        return lambda: (item, look())
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's: odd metadata, and bombs, which `opened` refuses by itself
-        waiting: deque[tuple[Item, Callable[[], Inspection]]] = deque()
-        while True:
-            for item in islice(remaining, 4 * threads - len(waiting)):
-                waiting.append((item, _looking(content(item), cache, pool)))
-            if not waiting:
-                return
-            item, look = waiting.popleft()
-            yield item, look()
+        yield from started_ahead(start, items, workers)
 
 
-def _looking(encoded: bytes | Path, cache: InspectionCache, pool: ThreadPoolExecutor) -> Callable[[], Inspection]:
+def _looking(encoded: bytes | Path, cache: InspectionCache, pool: Executor) -> Callable[[], Inspection]:
     """A call that gives the inspection; that of a file has begun, or is known already."""
     if isinstance(encoded, bytes):
         return partial(inspect, encoded)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.ahead import mapped_ahead
 from pipeline.core.progress import track
 from pipeline.data.images import ImageStore
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.data.transforms import training_side_px, training_square
+from pipeline.data.transforms import plain_view, training_side_px, training_square
 
 CPU = torch.device("cpu")
 
@@ -55,12 +56,11 @@ class ImageBank:
         if self._keeps:
             yield from (self.fetch(rows, device) for rows in steps)
             return
-        with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self.fetch, rows, device) for rows in steps[:1]]
-            for following in range(1, len(steps) + 1):
-                squares = waiting.pop().result()
-                waiting += [pool.submit(self.fetch, rows, device) for rows in steps[following : following + 1]]
-                yield squares
+        yield from mapped_ahead(partial(self.fetch, device=device), steps, workers=1, per_thread=2)
+
+    def plain_views(self, steps: Sequence[np.ndarray], device: torch.device = CPU) -> Iterator[Tensor]:
+        """:meth:`batches` without augmentation, normalised float32 [len(rows), 3, size_px, size_px]."""
+        return (plain_view(squares, self.preprocessing) for squares in self.batches(steps, device))
 
     @property
     def kept_on(self) -> torch.device | None:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network
 from pipeline.training.engine import BATCH_NORM
 from pipeline.training.objectives import Images
@@ -38,8 +37,8 @@ def reestimate(
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
-        for rows in np.array_split(order, math.ceil(len(order) / batch_size)):
-            network.backbone(plain_view(images.bank.fetch(rows, device), images.bank.preprocessing))
+        for views in images.bank.plain_views(np.array_split(order, math.ceil(len(order) / batch_size)), device):
+            network.backbone(views)
     network.eval()
     return True
 

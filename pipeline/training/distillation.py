@@ -16,7 +16,6 @@ from pipeline.data.images import ImageStore
 from pipeline.data.loading import ImageBank
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network
 from pipeline.training.objectives import UNLABELLED, Batch, Images, Objective
 from pipeline.training.phases import Phase
@@ -108,8 +107,8 @@ def answers(task: Task, network: Network, manifest: Manifest, preprocessing: Pre
     network.to(device).eval()
     chunks = np.array_split(np.arange(len(bank)), max(1, math.ceil(len(bank) / BATCH)))
     found = [
-        network(plain_view(squares, preprocessing)).float().cpu().numpy()
-        for squares in track(bank.batches(chunks, device), what=who, unit="batches", total=len(chunks))
+        network(views).float().cpu().numpy()
+        for views in track(bank.plain_views(chunks, device), what=who, unit="batches", total=len(chunks))
     ]
     network.to("cpu")
     return np.concatenate(found)

@@ -490,10 +490,10 @@ def score(network: Network, images: Images, device: torch.device, *, batch_size:
     """Mean cross-entropy and accuracy on unaugmented views; leaves the network in eval mode."""
     network.eval()
     losses, hits = 0.0, 0
-    for start in range(0, len(images), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(images)))
+    steps = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
+    for rows, views in zip(steps, images.bank.plain_views(steps, device), strict=True):
         labels = torch.from_numpy(images.labels[rows]).to(device)
-        logits = network(plain_view(images.bank.fetch(rows, device), images.bank.preprocessing))
+        logits = network(views)
         losses += functional.cross_entropy(logits, labels, reduction="sum").item()
         hits += int((logits.argmax(dim=1) == labels).sum())
     return Score(losses / len(images), hits / len(images))

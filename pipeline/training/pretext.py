@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network
 from pipeline.training.objectives import Batch, Images, Judgement, Objective
 from pipeline.training.phases import Phase
@@ -58,9 +57,7 @@ class Pretext(Objective):
     def _views(self, device: torch.device) -> Iterator[Tensor]:
         """Plain views of the held-out images, in batches."""
         count = len(self.held_out)
-        batches = np.array_split(np.arange(count), -(-count // BATCH))
-        bank = self.held_out.bank
-        yield from (plain_view(squares, bank.preprocessing) for squares in bank.batches(batches, device))
+        return self.held_out.bank.plain_views(np.array_split(np.arange(count), -(-count // BATCH)), device)
 
 
 class Autoencoder(Pretext):

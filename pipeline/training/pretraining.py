@@ -21,7 +21,7 @@ from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
 from pipeline.training.batch_norm import reestimate
 from pipeline.training.engine import fit, score_on
-from pipeline.training.objectives import UNLABELLED, Images
+from pipeline.training.objectives import Images
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
 from pipeline.training.pretext import Autoencoder, Pretext, Rotation
@@ -179,9 +179,13 @@ def _of_all(domains: list[Manifest], split: str, start: Start, options: EngineOp
     import pandas as pd
 
     joined = Manifest(pd.concat([domain.split(split).frame for domain in domains], ignore_index=True))
-    return _images(joined, np.full(len(joined), UNLABELLED, dtype=np.int64), start, options, context)
+    return Images.unlabelled(_bank(joined, start, options, context))
 
 
 def _images(manifest: Manifest, labels: np.ndarray, start: Start, options: EngineOptions, context: Context) -> Images:
+    return Images(_bank(manifest, start, options, context), labels)
+
+
+def _bank(manifest: Manifest, start: Start, options: EngineOptions, context: Context) -> ImageBank:
     store = ImageStore(context.workspace, context.workers)
-    return Images(ImageBank(manifest, store, start.preprocessing, budget_mb=options.memory_mb), labels)
+    return ImageBank(manifest, store, start.preprocessing, budget_mb=options.memory_mb)

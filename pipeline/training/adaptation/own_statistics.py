@@ -6,7 +6,6 @@ do the statistics become the target's, and the same head reads features that wer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 
 from pipeline.core.device import choose
-from pipeline.data.transforms import plain_view
 from pipeline.features.table import FeatureTable
 from pipeline.models.network import Network
 from pipeline.training.batch_norm import reestimate
@@ -85,13 +83,8 @@ def held_out_accuracy(task: Task, network: Network) -> float | None:
 @torch.no_grad()
 def features_of(network: Network, images: Images, device: torch.device) -> Tensor:
     """Features of unaugmented images in the modes the network is in, [n, feature_dim]."""
-    return torch.cat([network.backbone(view) for view in _plain_views(images, device)])
-
-
-def _plain_views(images: Images, device: torch.device) -> Iterator[Tensor]:
-    for start in range(0, len(images), BATCH_SIZE):
-        rows = np.arange(start, min(start + BATCH_SIZE, len(images)))
-        yield plain_view(images.bank.fetch(rows, device), images.bank.preprocessing)
+    steps = np.split(np.arange(len(images)), range(BATCH_SIZE, len(images), BATCH_SIZE))
+    return torch.cat([network.backbone(views) for views in images.bank.plain_views(steps, device)])
 
 
 def _with_features_of(network: Network, task: Task) -> Task:

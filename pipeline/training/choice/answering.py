@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network
 from pipeline.training.objectives import Images
 from pipeline.training.task import Task
@@ -22,8 +21,7 @@ def logits(network: Network, images: Images, features: np.ndarray, task: Task, d
         parts = (network.head(torch.from_numpy(part).to(device)) for part in np.split(features, _cuts(len(features))))
     else:
         rows = np.split(np.arange(len(images)), _cuts(len(images)))
-        preprocessing = images.bank.preprocessing
-        parts = (network(plain_view(images.bank.fetch(part, device), preprocessing)) for part in rows)
+        parts = (network(views) for views in images.bank.plain_views(rows, device))
     found = torch.cat([part.float().cpu() for part in parts]).numpy()
     network.to("cpu")
     return found

@@ -298,7 +298,7 @@ def test_momenta_come_back_after_an_error(a_task: MakeTask) -> None:
         with statistics_stand_still(network):
             raise KeyboardInterrupt
 
-    bank = SimpleNamespace(fetch=lambda rows, device: broken(), preprocessing=None)
+    bank = SimpleNamespace(plain_views=lambda steps, device: (broken() for _ in steps))
     unreadable = Images(bank, task.target_images.labels)
     for call in (broken, lambda: reestimate(network, unreadable, torch.device("cpu"))):
         with pytest.raises(KeyboardInterrupt):
