@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline import params
+from pipeline.catalog import CATALOG
+from pipeline.core import digests
+from pipeline.graph.table import STAGES, Stage
 from pipeline.workspace import create
 
 SMALL = (
@@ -23,6 +27,27 @@ SMALL = (
     "gate.gates.latency=false",
     "gate.gates.not_worse_than_champion.margin=1",
 )
+
+
+FROM_A_CLOCK = {"latency", "trials", "data_docs"}
+"""Outputs that tell measured times or dates; every other one must be equal bit for bit."""
+
+HEAVY = {
+    *("torch", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "pandas", "pyarrow", "matplotlib"),
+    *("mlflow", "prefect", "dvc", "great_expectations"),
+}
+"""Packages that take a tenth of a second or more to load."""
+
+RUN_AND_TELL = f"""
+import sys
+from pipeline.cli import main
+sys.argv = ["graftline", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ended:
+    print("code", ended.code)
+print("loaded", *sorted(sys.modules.keys() & {HEAVY!r}))
+"""
 
 
 def environment() -> dict[str, str]:
@@ -57,3 +82,19 @@ def small_workspace(folder: Path) -> Path:
         pass
     params.assign(folder, list(SMALL))
     return folder
+
+
+def heavy_packages_of(*arguments: str, folder: Path | None = None) -> set[str]:
+    """Which of :data:`HEAVY` ``graftline …`` loads in a fresh process; it must end well."""
+    command = [sys.executable, "-c", RUN_AND_TELL, *arguments]
+    done = subprocess.run(command, cwd=folder, env={**environment(), "BROWSER": "true"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, code, loaded = done.stdout.splitlines()
+    assert code == "code 0", done.stdout + done.stderr
+    return set(loaded.split()[1:])
+
+
+def outputs_of(workspace: Path, stages: Iterable[Stage] = STAGES) -> dict[str, str]:
+    """Digests of what the stages have made, but for what tells the time."""
+    names = [name for stage in stages for name in stage.outputs if name not in FROM_A_CLOCK]
+    return {name: digests.of_path(workspace / CATALOG[name].path) for name in names}

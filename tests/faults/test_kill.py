@@ -11,15 +11,11 @@ import time
 
 import psutil
 import pytest
-from integration_tools import environment, small_workspace
+from integration_tools import environment, outputs_of, small_workspace
 
 from pipeline import params
 from pipeline.catalog import CATALOG
-from pipeline.core import digests
 from pipeline.graph.table import STAGES
-
-FROM_A_CLOCK = {"latency", "trials", "data_docs"}
-"""Outputs that tell measured times or dates; every other one must be equal bit for bit."""
 
 WITH_CHECKPOINTS = {"backbone", "train"}
 
@@ -60,11 +56,6 @@ def finish(run):
     output, _ = run.communicate()
     assert run.returncode == 0, output
     return output
-
-
-def outputs_of(workspace):
-    names = [name for stage in STAGES for name in stage.outputs if name not in FROM_A_CLOCK]
-    return {name: digests.of_path(workspace / CATALOG[name].path) for name in names}
 
 
 def until(found, run, what):

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import typer
+from integration_tools import heavy_packages_of
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
-
-HEAVY = ("torch", "mlflow", "prefect", "dvc", "great_expectations", "onnxruntime", "pandas")
-
-ASK_FOR_HELP = f"""
-import sys
-from pipeline.cli import main
-sys.argv = ["graftline", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as ended:
-    print("code", ended.code)
-print("loaded", sorted(sys.modules.keys() & set({HEAVY})))
-"""
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]], ids=" ".join)
 def test_help_loads_nothing_heavy(arguments):
     """A fresh process that shows help has imported none of the heavy packages."""
-    done = subprocess.run([sys.executable, "-c", ASK_FOR_HELP, *arguments], capture_output=True, text=True, check=True)
-
-    assert ["code 0", "loaded []"] == done.stdout.splitlines()[-2:]
+    assert heavy_packages_of(*arguments) == set()
 
 
 @pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
