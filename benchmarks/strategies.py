@@ -244,7 +244,8 @@ def main() -> None:
     jobs = [job for job in _wanted(given.parts, given.seeds, done) if not given.cases or job[1] in given.cases]
     RESULTS.parent.mkdir(exist_ok=True)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running, failed = {pool.submit(_job, *job): job for job in jobs}, list[str]()
+        running = {pool.submit(_job, *job): job for job in jobs}
+        failed = []
         for future in as_completed(running):
             if (failure := future.exception()) is not None:
                 traceback.print_exception(failure)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.core.errors import BundleError
 from pipeline.data.manifest import Manifest
+from pipeline.serving.parity import FLIPS
 from pipeline.serving.predictor import Predictor
 
 INPUTS = "golden/inputs.npz"
@@ -30,10 +31,6 @@ TOLERANCE = 1e-4
 INT8_TOLERANCE = 0.1
 """The same for int8: where a float's last bit decides how a value is rounded, another kernel moves it by one of 256
 levels, and layers pass that on. Integer and float kernels differed by up to 0.056 (``docs/quantisation.md``)."""
-
-
-FLIPS = 3
-"""Comparisons of a head (trees, nearest neighbours) that may fall to the other side on another machine, per image."""
 
 
 class Golden(NamedTuple):

@@ -41,7 +41,7 @@ Answered = tuple[np.ndarray, np.ndarray]
 REFERENCE_BATCH = 32
 
 FLIPS = 3
-"""So many comparisons on one image may fall to the other side."""
+"""So many comparisons on one image may fall to the other side, between torch and the file or between two machines."""
 
 CONTINUOUS = 1e-4
 """A probability that differs by more has met a comparison that fell to the other side."""
