@@ -33,7 +33,7 @@ from flows.steps import (
 from pipeline import params
 from pipeline.core.errors import GraftlineError
 from pipeline.core.lock import workspace_lock
-from pipeline.graph import dvcfile, executor
+from pipeline.graph import dvcfile, executor, torn
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings
@@ -131,7 +131,9 @@ def _prepare(run: Runner) -> None:
 
 
 def _put_in_step(run: Runner) -> None:
-    """The graph, and the pins: an upgrade of the package may ask for one that there was not before."""
+    """DVC's files, the graph, and the pins: an upgrade of the package may ask for one that there was not before."""
+    for line in torn.mend(run.workspace):
+        run.say(line)
     if dvcfile.write(run.workspace, run.settings):
         run.say("dvc.yaml brought in step with params.yaml and the installed code")
     steps.ensure_pins(run.workspace)

@@ -24,7 +24,7 @@ from pipeline.core.context import Context
 from pipeline.core.errors import BusyError, GraftlineError, InputError, StageError, WorkspaceError
 from pipeline.core.files import Document
 from pipeline.core.progress import STREAM_VARIABLE
-from pipeline.graph import closure, dvcfile, outside
+from pipeline.graph import closure, dvcfile, outside, torn
 from pipeline.graph.table import BY_NAME, Stage
 from pipeline.params import Settings, load
 from pipeline.tracking.session import resolve_uri
@@ -203,7 +203,8 @@ def _asking_dvc(workspace: Path) -> Iterator[None]:
             expected="a workspace that DVC can read",
             found=f"{error}".strip(),
             where=str(workspace / dvcfile.FILE),
-            remedy="Mend what DVC names (graftline render writes dvc.yaml anew; dvc init makes a missing .dvc).",
+            remedy="Mend what DVC names: graftline render writes dvc.yaml anew, dvc init makes a missing .dvc,\n"
+            "          and graftline run first mends what a killed one left of DVC's files.",
         ) from None
 
 
@@ -249,7 +250,8 @@ def reproduce(workspace: Path, name: str, *, emit: Callable[[str], None] = print
         return Ran(name, fresh=False, line=cost.line if cost else "", seconds=0.0)
     started = time.monotonic()
     _error_file(workspace, name).unlink(missing_ok=True)
-    _dvc_repro(workspace, name, emit)
+    with torn.keeping(workspace, name):
+        _dvc_repro(workspace, name, emit)
     cost = _load_cost(workspace, name)
     return Ran(name, fresh=True, line=cost.line if cost else "", seconds=time.monotonic() - started)
 
