@@ -195,14 +195,14 @@ def our_features(problem: Problem, use: Utilisation) -> float:
 
     from pipeline.core.device import choose
     from pipeline.features.extraction import extract
+    from pipeline.features.options import ExtractionOptions
 
     manifest = problem.artefact("target_manifest")
     shutil.rmtree(problem.context.cache / "features", ignore_errors=True)
     started = time.perf_counter()
     with use.sampled():
-        found = extract(
-            problem.artefact("backbone"), [manifest], problem.context, choose("cuda"), batch_size=256, dtype="float32"
-        )
+        options = ExtractionOptions(batch_size=256)
+        found = extract(problem.artefact("backbone"), [manifest], problem.context, choose("cuda"), options)
     return found.computed / (time.perf_counter() - started)
 
 

@@ -21,8 +21,8 @@ from pipeline.evaluation.timing import take_turns
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import from_file
 from pipeline.models.network import Network
-from pipeline.serving.export import _network_model, to_onnx
-from pipeline.serving.onnx_file import OnnxFile
+from pipeline.models.onnx_graph import onnx_graph
+from pipeline.serving.export import to_onnx
 from pipeline.serving.predictor import Predictor, session
 from pipeline.serving.quantisation import quantise
 
@@ -43,7 +43,8 @@ def calls(name: str, images: np.ndarray) -> dict[str, Callable[[], object]]:
     grainy = np.random.default_rng(1).integers(0, 256, (16, *images.shape[1:]), dtype=np.uint8)
     eight = Predictor(quantise(exported, grainy), threads=1)
     whole = Predictor(exported, threads=1)
-    alone = session(OnnxFile(_network_model(network, row.preprocessing.size_px).SerializeToString()).content, threads=1)
+    bare = onnx_graph(network, row.preprocessing.size_px, takes="pixels", gives="logits")
+    alone = session(bare.SerializeToString(), threads=1)
     given = alone.get_inputs()[0].name
 
     def seen() -> torch.Tensor:

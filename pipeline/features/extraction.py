@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.core import digests
 from pipeline.core.batches import batched
 from pipeline.core.context import Context
-from pipeline.core.device import memory_format
 from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
 from pipeline.data.transforms import normalise, prepared_square
 from pipeline.features.cache import FeatureCache
+from pipeline.features.engines import Chosen, Engine, Name, choose
+from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
 
@@ -28,11 +31,12 @@ FLUSH_EVERY = 1024
 
 
 class Extraction(NamedTuple):
-    """One table per manifest, and how many features were new."""
+    """One table per manifest, how many features were new, and on what they were computed."""
 
     tables: list[FeatureTable]
     computed: int
     cached: int
+    engine: Chosen
 
 
 def extract(
@@ -40,61 +44,74 @@ def extract(
     manifests: list[Manifest],
     context: Context,
     device: torch.device,
-    *,
-    batch_size: int,
-    dtype: str,
+    options: ExtractionOptions,
 ) -> Extraction:
-    """Features of every image of ``manifests``, ``dtype`` [n, feature_dim] each.
+    """Features of every image of ``manifests``, ``options.dtype`` [n, feature_dim] each.
 
-    Batches are padded to ``batch_size``: a feature then does not depend, in its last bits, on how many other images
-    happened to be new.
+    Batches are padded to ``options.batch_size``: a feature then does not depend, in its last bits, on how many other
+    images happened to be new.
     """
-    cache = FeatureCache(_folder(weights, context, device, batch_size, dtype))
-    missing = _missing(manifests, cache)
+    wanted = _each_once(manifests)
+
+    @functools.cache
+    def cache_of(engine: Name) -> FeatureCache:
+        return FeatureCache(_folder(weights, context, device, options, engine))
+
+    engine = choose(
+        options.engine,
+        weights,
+        device,
+        context.cache / "engines" if context.cache is not None else None,
+        lambda name: len(_missing(wanted, cache_of(name))),
+        images=len(wanted),
+    )
+    cache = cache_of(engine.name)
+    missing = _missing(wanted, cache)
     if len(missing):
-        _compute(weights, missing, cache, context, device, batch_size=batch_size, dtype=dtype)
-    images = len({image_id for manifest in manifests for image_id in manifest.frame["id"]})
-    tables = [_table(weights, manifest, cache, dtype) for manifest in manifests]
-    return Extraction(tables, computed=len(missing), cached=images - len(missing))
+        _compute(weights, missing, cache, context, engine.make(), options)
+    tables = [_table(weights, manifest, cache, options.dtype) for manifest in manifests]
+    return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 
 
 def _folder(
-    weights: BackboneWeights, context: Context, device: torch.device, batch_size: int, dtype: str
+    weights: BackboneWeights, context: Context, device: torch.device, options: ExtractionOptions, engine: Name
 ) -> Path | None:
-    """Batch size, kind of device, threads and torch version are in the name because they round differently."""
+    """Batch size, kind of device, threads, engine and its version are in the name because they round differently."""
     if context.cache is None:
         return None
-    content = [weights.digest, weights.preprocessing.digest, dtype]
-    rounding = [batch_size, device.type, torch.get_num_threads(), torch.__version__]
+    content = [weights.digest, weights.preprocessing.digest, options.dtype]
+    rounding = [options.batch_size, device.type, torch.get_num_threads(), engine, importlib.metadata.version(engine)]
     return context.cache / "features" / digests.of_json([content, rounding])
 
 
-def _missing(manifests: list[Manifest], cache: FeatureCache) -> Manifest:
-    """Images that the cache lacks, each once."""
+def _each_once(manifests: list[Manifest]) -> Manifest:
     rows = pd.concat([manifest.frame for manifest in manifests], ignore_index=True).drop_duplicates("id")
+    return Manifest(rows.reset_index(drop=True))
+
+
+def _missing(manifest: Manifest, cache: FeatureCache) -> Manifest:
+    """Images that the cache lacks."""
+    rows = manifest.frame
     return Manifest(rows[[image_id not in cache for image_id in rows["id"]]].reset_index(drop=True))
 
 
-@torch.inference_mode()
 def _compute(
     weights: BackboneWeights,
     manifest: Manifest,
     cache: FeatureCache,
     context: Context,
-    device: torch.device,
-    *,
-    batch_size: int,
-    dtype: str,
+    engine: Engine,
+    options: ExtractionOptions,
 ) -> None:
-    network = weights.build().to(device).to(memory_format=memory_format(device))
     store = ImageStore(context.workspace, context.workers)
     squares = store.each(manifest, lambda image: prepared_square(as_tensor(image)[None], weights.preprocessing))
-    batches = zip(batched(manifest.frame["id"].tolist(), batch_size), batched(squares, batch_size), strict=True)
+    size = options.batch_size
+    batches = zip(batched(manifest.frame["id"].tolist(), size), batched(squares, size), strict=True)
     meter = Meter(what="features", unit="images", total=len(manifest))
     pending = _Pending(cache)
     for ids, images in batches:
         prepared = normalise(torch.cat(images), weights.preprocessing)
-        pending.add(ids, forward(network, prepared, batch_size, device).numpy().astype(dtype))
+        pending.add(ids, forward(engine, prepared, size).astype(options.dtype))
         meter.advance(len(ids))
     pending.flush()
     meter.close()
@@ -120,11 +137,10 @@ class _Pending:
         self._ids, self._blocks = [], []
 
 
-def forward(network: nn.Module, images: Tensor, batch_size: int, device: torch.device) -> Tensor:
-    """Features [B, feature_dim] on the CPU, computed in a batch of exactly ``batch_size``."""
+def forward(engine: Engine, images: Tensor, batch_size: int) -> np.ndarray:
+    """Features [B, feature_dim], computed in a batch of exactly ``batch_size``."""
     padding = images.new_zeros((batch_size - len(images), *images.shape[1:]))
-    batch = torch.cat([images, padding]).to(device, memory_format=memory_format(device))
-    return network(batch)[: len(images)].float().cpu()
+    return engine(torch.cat([images, padding]))[: len(images)]
 
 
 def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dtype: str) -> FeatureTable:

@@ -6,16 +6,15 @@ Batch, height and width are free; all images of one batch have one size.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import onnx
-import torch
-from onnx import TensorProto, compose, helper, inliner
+from onnx import TensorProto, compose, helper
 
 from pipeline import __version__
+from pipeline.models.onnx_graph import onnx_graph
 from pipeline.serving.onnx_file import OnnxFile, encode_property
-from pipeline.serving.preprocessing_graph import INPUT, OPSET, OUTPUT, preprocessing_graph
+from pipeline.serving.preprocessing_graph import INPUT, OUTPUT, preprocessing_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +39,7 @@ def to_onnx(
         classes: names in the order of the logits.
         metadata: further properties to write into the file.
     """
-    core = _network_model(network, preprocessing.size_px)
+    core = onnx_graph(network, preprocessing.size_px, takes=OUTPUT, gives=LOGITS)
     front = helper.make_model(
         preprocessing_graph(preprocessing), opset_imports=core.opset_import, ir_version=core.ir_version
     )
@@ -53,27 +52,6 @@ def to_onnx(
     merged.producer_name, merged.producer_version = "graftline", __version__
     onnx.checker.check_model(merged, full_check=True)
     return OnnxFile(merged.SerializeToString(deterministic=True))
-
-
-def _network_model(network: nn.Module, size_px: int) -> ModelProto:
-    """The network alone, by torch's exporter; BatchNorm is folded and functions are inlined."""
-    example = torch.zeros(2, 3, size_px, size_px)  # two: torch.export takes a batch of one for a constant
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own deprecations, nothing a user can act on
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: "batch"},),
-            external_data=False,
-            opset_version=OPSET,
-            input_names=[OUTPUT],
-            output_names=[LOGITS],
-            verbose=False,
-        )
-    assert program is not None, "the dynamo exporter always returns a program"
-    model = program.model_proto
-    return inliner.inline_local_functions(model) if model.functions else model
 
 
 def _name_each_opset_once(model: ModelProto) -> None:

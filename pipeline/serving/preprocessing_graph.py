@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from pipeline.data.preprocessing import Preprocessing
 
-OPSET = 18
-"""The first opset whose Resize knows ``antialias`` (https://onnx.ai/onnx/operators/onnx__Resize.html)."""
-
 INPUT = "images"
 """uint8 [batch, height, width, 3], sRGB."""
 

@@ -25,17 +25,11 @@ def run(
 
     threads = threads_for(params.threads, backbone.preprocessing.size_px)
     with computing(context.device, context.seed, threads) as device:
-        found = extract(
-            backbone,
-            [source_manifest, target_manifest],
-            context,
-            device,
-            batch_size=params.batch_size,
-            dtype=params.dtype,
-        )
+        found = extract(backbone, [source_manifest, target_manifest], context, device, params)
     source, target = found.tables
     line = (
         f"{found.computed + found.cached:,} images × {backbone.feature_dim} features · "
         f"{found.computed:,} computed, {found.cached:,} cached"
+        + (f" · {found.engine.sentence}" if found.engine.sentence and found.computed else "")
     )
     return Result(line, {"source_features": source, "target_features": target})

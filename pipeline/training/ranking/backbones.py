@@ -181,7 +181,7 @@ def try_out(
     """Features, probe and votes of one candidate, which is number ``candidate`` of those named."""
     started = time.monotonic()
     with computing(context.device, context.seed, threads_for(options.threads, weights.preprocessing.size_px)) as device:
-        found = extract(weights, [images.manifest], context, device, batch_size=options.batch_size, dtype=options.dtype)
+        found = extract(weights, [images.manifest], context, device, options)
     seconds = time.monotonic() - started
     data = Labelled(found.tables[0].of(images.manifest), images.labels)
     with threadpool_limits(1):  # sums over several threads round differently

@@ -17,6 +17,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.transforms import preprocess
 from pipeline.features import extraction
 from pipeline.features.extraction import Extraction, extract
+from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import BackboneWeights, random_weights
@@ -35,16 +36,16 @@ def forwarded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = extraction.forward
 
-    def counting(network: Any, images: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def counting(engine: Any, images: torch.Tensor, *rest: Any) -> np.ndarray:
         counts.append(len(images))
-        return real(network, images, *rest)
+        return real(engine, images, *rest)
 
     monkeypatch.setattr(extraction, "forward", counting)
     return counts
 
 
 def run(weights: BackboneWeights, manifests: list[Manifest], context: Context, **fields: Any) -> Extraction:
-    return extract(weights, manifests, context, CPU, **{"batch_size": 16, "dtype": "float32", **fields})
+    return extract(weights, manifests, context, CPU, ExtractionOptions(**{"batch_size": 16, **fields}))
 
 
 def test_equals_the_backbone_image_by_image(toy_domains: Any, weights: BackboneWeights) -> None:
@@ -67,14 +68,14 @@ def test_second_run_computes_none_and_ten_new_images_cost_ten(
     """Counted at the network's door."""
     context = toy_domains.context(cache=tmp_path / "cache")
     manifests = [toy_domains.source, toy_domains.target]
-    assert (120, 0) == run(weights, manifests, context)[1:]
+    assert (120, 0) == run(weights, manifests, context)[1:3]
     assert 120 == sum(forwarded)
     forwarded.clear()
-    assert (0, 120) == run(weights, manifests, context)[1:]
+    assert (0, 120) == run(weights, manifests, context)[1:3]
     assert [] == forwarded
     grown = toy_manifest("target", per_class=10, brightness=150, seed=1).frame.head(10)
     manifests.append(Manifest.of(grown))
-    assert (10, 120) == run(weights, manifests, context)[1:]
+    assert (10, 120) == run(weights, manifests, context)[1:3]
     assert 10 == sum(forwarded)
 
 
@@ -112,7 +113,7 @@ def test_a_kill_costs_only_what_was_not_flushed(
     forwarded.clear()
     real = extraction.forward
 
-    def dying(*arguments: Any) -> torch.Tensor:
+    def dying(*arguments: Any) -> np.ndarray:
         if len(forwarded) == 2:
             raise KeyboardInterrupt
         return real(*arguments)

@@ -10,8 +10,9 @@ from onnx import helper
 
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
+from pipeline.models.onnx_graph import OPSET
 from pipeline.serving.predictor import session
-from pipeline.serving.preprocessing_graph import INPUT, OPSET, preprocessing_graph
+from pipeline.serving.preprocessing_graph import INPUT, preprocessing_graph
 
 TOLERANCE = 5e-4
 """On normalised values (one grey level is about 0.017): resampling weights in float32, computed in another order."""

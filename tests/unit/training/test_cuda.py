@@ -11,6 +11,7 @@ import torch
 
 from pipeline.data import loading
 from pipeline.features.extraction import extract
+from pipeline.features.options import ExtractionOptions
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.training.engine import fit
 from pipeline.training.phases import Phase
@@ -71,8 +72,7 @@ def test_features_agree_with_the_cpu(lasting_domains: Any, pretrained: BackboneW
             [lasting_domains.target],
             replace(lasting_domains.context(), cache=None),
             torch.device(device),
-            batch_size=16,
-            dtype="float32",
+            ExtractionOptions(batch_size=16),
         ).tables[0]
         for device in ("cpu", "cuda")
     ]

@@ -1,0 +1,180 @@
+"""What runs the frozen backbone: torch, or on a CPU ONNX Runtime where that is measurably faster.
+
+ONNX Runtime fuses a block's layers into few passes over memory; how much that is worth depends on the backbone and the
+machine (``benchmarks/bench_features.py``). Both give the same features to about 1e-6; they are not the same bits, so an
+engine is chosen once per backbone and machine, and the choice is kept beside the features.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.core import digests
+from pipeline.core.device import SMALL_IMAGE_PX, memory_format
+from pipeline.core.files import Document, write_bytes
+from pipeline.data.transforms import normalise
+from pipeline.models.checkpoints import BackboneWeights
+from pipeline.models.onnx_graph import onnx_graph
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Name = Literal["torch", "onnxruntime"]
+
+WORTH_IMAGES = 1000
+"""New images from which on it is measured: exporting the backbone and trying it take about six seconds."""
+
+WORTH_RATIO = 1.2
+"""How much faster ONNX Runtime must be; less is within what a busy machine makes of two equal ones."""
+
+TOLERANCE = 1e-3
+"""Largest relative error against torch's features; a faster engine that errs more is not taken."""
+
+TRIAL_IMAGES, TRIALS = 16, 3
+
+
+class Engine(Protocol):
+    """Features of a batch."""
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """Normalised images, float32 [B, 3, S, S] → features, float32 [B, feature_dim]."""
+
+
+class TorchEngine:
+    """The module itself, on its device."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self._format = memory_format(device)
+        self._network, self._device = network.to(device).to(memory_format=self._format), device
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """On the device; the features come back to the CPU."""
+        return self._network(images.to(self._device, memory_format=self._format)).float().cpu().numpy()
+
+
+class OnnxEngine:
+    """The backbone as an ONNX graph, on as many threads as torch has."""
+
+    INPUT, OUTPUT = "pixels", "features"
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
+
+    @classmethod
+    def of(cls, weights: BackboneWeights, folder: Path | None) -> OnnxEngine:
+        """From the graph kept in ``folder``, or exported now and kept there."""
+        kept = folder / f"{weights.digest[:32]}-{weights.preprocessing.size_px}.onnx" if folder is not None else None
+        if kept is not None and kept.is_file():
+            return cls(_session(kept.read_bytes()))
+        graph = onnx_graph(weights.build(), weights.preprocessing.size_px, takes=cls.INPUT, gives=cls.OUTPUT)
+        content = graph.SerializeToString(deterministic=True)
+        if kept is not None:
+            write_bytes(kept, content)
+        return cls(_session(content))
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """In one call of ONNX Runtime."""
+        return self._session.run([self.OUTPUT], {self.INPUT: images.contiguous().numpy()})[0]
+
+
+def _session(content: bytes) -> InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding wants the cores
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+class Measured(Document):
+    """Both engines on this machine, images per second, and how far their features are apart."""
+
+    engine: Name
+    torch: float
+    onnxruntime: float
+    relative_error: float
+    """‖difference‖ / ‖torch's features‖."""
+
+    @property
+    def sentence(self) -> str:
+        """The choice, for people."""
+        if self.engine == "onnxruntime":
+            return f"by ONNX Runtime, {self.onnxruntime / self.torch:.1f} times as fast as torch here"
+        return "by torch, which ONNX Runtime does not surely beat here"
+
+
+class Chosen(NamedTuple):
+    """An engine's name, what makes one, and why it; the sentence is empty where nothing was measured."""
+
+    name: Name
+    make: Callable[[], Engine]
+    sentence: str = ""
+
+
+def choose(
+    wanted: Literal["auto", "torch", "onnxruntime"],
+    weights: BackboneWeights,
+    device: torch.device,
+    folder: Path | None,
+    missing: Callable[[Name], int],
+    *,
+    images: int,
+) -> Chosen:
+    """The engine for ``weights`` on this machine.
+
+    ``missing`` tells how many of ``images`` an engine would have to compute. ``auto`` is torch until enough of them are
+    missing, and more than are there; what was measured once, in ``folder``, holds from then on.
+    """
+    makes: dict[Name, Callable[[], Engine]] = {
+        "torch": lambda: TorchEngine(weights.build(), device),
+        "onnxruntime": lambda: OnnxEngine.of(weights, folder),
+    }
+    if wanted != "auto":
+        return Chosen(wanted, makes[wanted])
+    if folder is None or device.type != "cpu" or weights.preprocessing.size_px <= SMALL_IMAGE_PX:
+        return Chosen("torch", makes["torch"])
+    record = folder / f"{_identity(weights)}.json"
+    if not record.is_file():
+        if missing("torch") < max(WORTH_IMAGES, images / 2):
+            return Chosen("torch", makes["torch"])
+        measure(weights, makes["torch"](), makes["onnxruntime"]()).save(record)
+    measured = Measured.load(record)
+    return Chosen(measured.engine, makes[measured.engine], measured.sentence)
+
+
+def _identity(weights: BackboneWeights) -> str:
+    versions = [torch.__version__, importlib.metadata.version("onnxruntime")]
+    return digests.of_json([weights.digest, weights.preprocessing.digest, torch.get_num_threads(), versions])[:32]
+
+
+def measure(weights: BackboneWeights, plain: Engine, other: Engine) -> Measured:
+    """Time both in turn on the same images and keep the best of each: what disturbs only ever slows down."""
+    side = weights.preprocessing.size_px
+    noise = torch.rand(TRIAL_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = normalise(noise, weights.preprocessing)
+    expected, found = plain(images), other(images)
+    error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    seconds: dict[Engine, float] = {plain: np.inf, other: np.inf}
+    for _ in range(TRIALS):
+        for engine in (plain, other):
+            started = time.perf_counter()
+            engine(images)
+            seconds[engine] = min(seconds[engine], time.perf_counter() - started)
+    is_better = error <= TOLERANCE and seconds[plain] >= WORTH_RATIO * seconds[other]
+    return Measured(
+        engine="onnxruntime" if is_better else "torch",
+        torch=round(TRIAL_IMAGES / seconds[plain], 1),
+        onnxruntime=round(TRIAL_IMAGES / seconds[other], 1),
+        relative_error=error,
+    )

@@ -1,0 +1,129 @@
+"""The engine that runs the backbone: chosen once, by measuring, and never at the cost of the features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.features import engines
+from pipeline.features.engines import Measured, OnnxEngine, TorchEngine, choose, measure
+from pipeline.features.extraction import Extraction, extract
+from pipeline.features.options import ExtractionOptions
+from pipeline.models.backbones import backbone
+from pipeline.models.checkpoints import BackboneWeights, random_weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def weights() -> BackboneWeights:
+    return random_weights("small_cnn", 0, backbone("small_cnn").preprocessing)
+
+
+@pytest.fixture
+def for_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toys are small and few; let them be worth measuring for."""
+    monkeypatch.setattr(engines, "SMALL_IMAGE_PX", 0)
+    monkeypatch.setattr(engines, "WORTH_IMAGES", 1)
+
+
+def run(weights: BackboneWeights, toys: Any, cache: Path, **fields: Any) -> Extraction:
+    return extract(weights, [toys.source], toys.context(cache=cache), CPU, ExtractionOptions(batch_size=16, **fields))
+
+
+def pinned(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> list[int]:
+    """As if this had been measured; the list grows by one with every measurement."""
+    calls: list[int] = []
+    found = {"engine": "onnxruntime", "torch": 50.0, "onnxruntime": 200.0, "relative_error": 1e-7, **fields}
+
+    def measured(*_: Any) -> Measured:
+        calls.append(1)
+        return Measured(**found)
+
+    monkeypatch.setattr(engines, "measure", measured)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_both_engines_give_the_same_features(name: str) -> None:
+    """To far less than the tolerance, for the backbones that are measured in the docs."""
+    weights = random_weights(name, 0, backbone(name).preprocessing.model_copy(update={"size_px": 96, "resize_px": 96}))
+    images = torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = TorchEngine(weights.build(), CPU)(images)
+    found = OnnxEngine.of(weights, None)(images)
+    assert expected.shape == found.shape == (3, weights.feature_dim)
+    assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_what_was_measured_once_holds(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_small_images: None
+) -> None:
+    """The second extraction neither measures nor exports again, and finds the features of the first."""
+    calls = pinned(monkeypatch)
+    first = run(weights, toy_domains, tmp_path)
+    exports = list((tmp_path / "engines").glob("*.onnx"))
+    again = run(weights, toy_domains, tmp_path)
+    assert calls == [1]
+    assert first.engine.name == again.engine.name == "onnxruntime"
+    assert (again.computed, again.cached) == (0, 60)
+    assert len(exports) == 1
+    assert first.engine.sentence == "by ONNX Runtime, 4.0 times as fast as torch here"
+    plain = run(weights, toy_domains, tmp_path, engine="torch")
+    assert plain.computed == 60, "torch's features have a place of their own"
+    assert np.allclose(plain.tables[0].features, first.tables[0].features, atol=1e-5)
+
+
+def test_few_new_images_are_not_measured_for(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a thousand, or where more are there than are missing, torch goes on; so do small images and GPUs."""
+    calls = pinned(monkeypatch)
+    monkeypatch.setattr(engines, "SMALL_IMAGE_PX", 0)
+    assert run(weights, toy_domains, tmp_path / "few").engine.name == "torch"
+    monkeypatch.setattr(engines, "WORTH_IMAGES", 1)
+    for missing, images, expected in ((999, 2000, "torch"), (1000, 2000, "onnxruntime")):
+        folder = tmp_path / str(missing)
+        assert choose("auto", weights, CPU, folder, lambda _, n=missing: n, images=images).name == expected
+    assert choose("auto", weights, torch.device("cuda"), tmp_path, lambda _: 9999, images=9999).name == "torch"
+    monkeypatch.setattr(engines, "SMALL_IMAGE_PX", 64)
+    assert choose("auto", weights, CPU, tmp_path, lambda _: 9999, images=9999).name == "torch"
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("speed_up", "error", "expected"), [(4.0, 0.0, "onnxruntime"), (1.1, 0.0, "torch"), (4.0, 2e-3, "torch")]
+)
+def test_a_faster_engine_must_be_surely_faster_and_right(
+    weights: BackboneWeights, monkeypatch: pytest.MonkeyPatch, speed_up: float, error: float, expected: str
+) -> None:
+    """A fifth faster at least, and within a thousandth of torch's features."""
+    clock = [0.0]
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: clock[0])
+
+    class Timed:
+        def __init__(self, seconds: float, error: float) -> None:
+            self.seconds, self.error = seconds, error
+
+        def __call__(self, images: torch.Tensor) -> np.ndarray:
+            clock[0] += self.seconds
+            return np.full((len(images), 4), 1.0 + self.error)
+
+    found = measure(weights, Timed(1.0, 0.0), Timed(1.0 / speed_up, error))
+    assert found.engine == expected
+    assert found.torch == pytest.approx(engines.TRIAL_IMAGES)
+    assert found.relative_error == pytest.approx(error)
+    assert ("ONNX Runtime, 4.0 times" in found.sentence) == (expected == "onnxruntime")
+
+
+def test_new_weights_are_measured_anew(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_small_images: None
+) -> None:
+    """The choice belongs to the weights, the size of the images, the threads and the versions."""
+    calls = pinned(monkeypatch)
+    run(weights, toy_domains, tmp_path)
+    run(random_weights("small_cnn", 1, weights.preprocessing), toy_domains, tmp_path)
+    assert calls == [1, 1]
