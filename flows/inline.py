@@ -30,7 +30,7 @@ class Calls(Runner):
         self._done: list[tuple[Step, Any]] = []
 
     def stage(self, name: str) -> Ran:
-        return executor.reproduce(self.workspace, name, emit=self.say)
+        return executor.reproduce(self.workspace, name, self.freshness, emit=self.say)
 
     def step(self, step: Step, *arguments: Any) -> Any:
         result = attempt(step, self.workspace, self.settings, *arguments, say=self.say)

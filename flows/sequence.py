@@ -33,12 +33,13 @@ from flows.steps import (
 from pipeline import params
 from pipeline.core.errors import GraftlineError
 from pipeline.core.lock import workspace_lock
-from pipeline.graph import dvcfile, executor, torn
-from pipeline.graph.executor import Ran
+from pipeline.graph import dvcfile, torn
+from pipeline.graph.executor import Freshness, Ran
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings
 from pipeline.release import decide, steps
 from pipeline.release.decide import Outcome
+from pipeline.release.pin import read_pin
 from pipeline.reporting import report
 
 
@@ -57,6 +58,11 @@ class Runner(abc.ABC):
     def settings(self) -> Settings:
         """Read when the workspace is ours, then the same for the whole run."""
         return params.load(self.workspace)
+
+    @cached_property
+    def freshness(self) -> Freshness:
+        """What is stale; asked of DVC when the workspace is ours."""
+        return Freshness(self.workspace)
 
     def say(self, line: str) -> None:
         """One line for people."""
@@ -148,19 +154,18 @@ def _bring_up_to_date(run: Runner, record: _Record) -> None:
 
 def _pin_before(run: Runner, stage: str) -> None:
     """Write down what changes by itself, right before the stages that read it."""
-    if stage == "ingest" and _is_stale(run, "ingest"):
+    if stage == "ingest" and run.freshness.is_stale("ingest"):
         run.step(PIN_LAST_DATA)
     if stage == "evaluate":
+        before = read_pin(run.workspace)
         run.step(PIN_CHAMPION)
-
-
-def _is_stale(run: Runner, stage: str) -> bool:
-    return bool(executor.stale(run.workspace, [stage]))
+        if read_pin(run.workspace) != before:
+            run.freshness.moved()
 
 
 def _watched(run: Runner, record: _Record) -> AbstractContextManager[None]:
     """Training's curves go to MLflow while it trains; without training there is no run to open for them."""
-    return curves(run.workspace, run.settings, record.open()) if _is_stale(run, "train") else nullcontext()
+    return curves(run.workspace, run.settings, record.open()) if run.freshness.is_stale("train") else nullcontext()
 
 
 def _say_ran(run: Runner, ran: Ran) -> None:

@@ -41,7 +41,7 @@ def _task(name: str, summary: str, kind: str, work: Callable[..., Any]) -> Task[
 
 
 def _stage(run: Runner, name: str) -> Ran:
-    ran = executor.reproduce(run.workspace, name, emit=run.say)
+    ran = executor.reproduce(run.workspace, name, run.freshness, emit=run.say)
     artifacts.after(name, run.workspace, run.settings)
     return ran
 

@@ -171,8 +171,8 @@ def _is_alive(pid: int) -> bool:
 # -- through DVC -------------------------------------------------------------------------------------------------------
 
 
-def stale(workspace: Path, names: Iterable[str] = BY_NAME) -> dict[str, list[str]]:
-    """Why each of these stages would run again, in DVC's words; stages that are up to date are left out.
+def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
+    """Why each stage, or this one, would run again, in DVC's words; stages that are up to date are left out.
 
     Raises:
         BusyError: another DVC command held the repository all the while.
@@ -181,9 +181,10 @@ def stale(workspace: Path, names: Iterable[str] = BY_NAME) -> dict[str, list[str
     from dvc.repo import Repo
 
     file = workspace.resolve() / dvcfile.FILE
-    targets = [f"{file}:{name}" for name in names]  # a bare name is sought in the current folder
+    # A bare name is sought in the current folder. All stages at once take DVC the time of three one by one.
+    target = str(file) if name is None else f"{file}:{name}"
     with _asking_dvc(workspace), Repo(str(workspace)) as repo:
-        status = _when_free(lambda: repo.status(targets=targets))
+        status = _when_free(lambda: repo.status(targets=[target]))
     changed = {target.rpartition(":")[2]: changes for target, changes in status.items()}
     return {name: _reasons(changed[name]) for name in BY_NAME if name in changed}
 
@@ -237,7 +238,28 @@ def _flat(changed: Mapping[str, str | Mapping[str, str]]) -> Iterable[tuple[str,
         yield from [(name, state)] if isinstance(state, str) else state.items()
 
 
-def reproduce(workspace: Path, name: str, *, emit: Callable[[str], None] = print) -> Ran:
+class Freshness:
+    """What is stale in a workspace that is ours: asked once for all stages, and one by one once something has moved."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._asked: dict[str, list[str]] | None = None
+        self._has_moved = False
+
+    def is_stale(self, name: str) -> bool:
+        """Would this stage run again? Raises what :func:`stale` raises."""
+        if self._has_moved:
+            return bool(stale(self._workspace, name))
+        if self._asked is None:
+            self._asked = stale(self._workspace)
+        return name in self._asked
+
+    def moved(self) -> None:
+        """A stage ran, or a file that stages read was written."""
+        self._has_moved = True
+
+
+def reproduce(workspace: Path, name: str, freshness: Freshness, *, emit: Callable[[str], None] = print) -> Ran:
     """Bring one stage up to date by DVC; ``emit`` gets what the stage says on the way.
 
     Raises:
@@ -245,11 +267,12 @@ def reproduce(workspace: Path, name: str, *, emit: Callable[[str], None] = print
         StageError: it failed for another reason; the end of its output is in the message.
     """
     outside.check(workspace, BY_NAME[name], load(workspace))
-    if not stale(workspace, [name]):
+    if not freshness.is_stale(name):
         cost = _load_cost(workspace, name)
         return Ran(name, fresh=False, line=cost.line if cost else "", seconds=0.0)
     started = time.monotonic()
     _error_file(workspace, name).unlink(missing_ok=True)
+    freshness.moved()
     with torn.keeping(workspace, name):
         _dvc_repro(workspace, name, emit)
     cost = _load_cost(workspace, name)

@@ -141,7 +141,7 @@ def world(monkeypatch):
     """A world of toys in the place of the stages and the steps."""
     toys = World()
 
-    def reproduce(workspace, name, emit):
+    def reproduce(workspace, name, freshness, emit):
         toys.meet(name)
         return Ran(name, fresh=True, line="7 images", seconds=0.5)
 
@@ -149,7 +149,7 @@ def world(monkeypatch):
         undo = getattr(toys, f"undo_{step.name}") if step.undo else None
         monkeypatch.setattr(sequence, step.name.upper(), step._replace(do=_met(toys, step.name), undo=undo))
     monkeypatch.setattr("pipeline.graph.executor.reproduce", reproduce)
-    monkeypatch.setattr("pipeline.graph.executor.stale", lambda workspace, names: {"ingest": ["new"]})
+    monkeypatch.setattr("pipeline.graph.executor.stale", lambda workspace: {"ingest": ["new"]})
     monkeypatch.setattr(sequence.dvcfile, "write", lambda workspace, settings: False)
     monkeypatch.setattr("flows.steps.FIRST_DELAY_S", 0.01)
     monkeypatch.setattr(

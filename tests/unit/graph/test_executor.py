@@ -29,6 +29,23 @@ def test_a_fresh_workspace_is_stale_from_end_to_end(workspace):
     assert any("data/labels.json" in reason for reason in stale["validate"])
 
 
+def test_one_stage_may_be_asked_for(workspace):
+    """Then the others are not told of."""
+    assert list(executor.stale(workspace, "train")) == ["train"]
+
+
+def test_freshness_is_asked_once_until_something_moves(workspace, monkeypatch):
+    """All stages together while nothing has moved, then each by itself, for what moved may have made it stale."""
+    asked = []
+    monkeypatch.setattr(executor, "stale", lambda workspace, name=None: asked.append(name) or {"train": ["new"]})
+    freshness = executor.Freshness(workspace)
+    assert [freshness.is_stale(name) for name in ("ingest", "train", "gate")] == [False, True, False]
+    assert asked == [None]
+    freshness.moved()
+    assert freshness.is_stale("gate")
+    assert asked == [None, "gate"]
+
+
 def test_a_broken_dvc_yaml_is_a_message(workspace):
     """The file is named, and how it is written anew."""
     (workspace / "dvc.yaml").write_text("stages: [\n")
