@@ -12,6 +12,7 @@ from pipeline.core.device import choose as choose_device
 from pipeline.models.heads import CosineHead, LinearHead
 from pipeline.models.network import Network
 from pipeline.training.choice import by_labels, without_labels
+from pipeline.training.choice.baseline import baseline_of
 from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.contest import Contender, Decision
 from pipeline.training.choice.examining import Examiner
@@ -23,13 +24,6 @@ from pipeline.training.task import Fitted, Task
 
 if TYPE_CHECKING:
     from pipeline.training.strategies.auto import Params
-
-BASELINE = "probe"
-FEW_LABELS_BASELINE = "class_mean"
-"""Below ten labels per class: it has nothing to overfit with, and was ahead of the probe by 5 to 25 points on ants_bees
-with one to five labels per class (a set that no table in the docs uses)."""
-CHECKPOINT_BASELINE = "as_is"
-"""Where all there is is a checkpoint with its head."""
 
 SOURCE_PENALTY = 1e-2
 """Of the probe that asks whether the source's labels agree with the target's: any sensible one does."""
@@ -44,21 +38,19 @@ def choose(task: Task, params: Params, context: Context) -> Fitted:
     agreement = _source_agreement(task)
     situation = Situation.of(task, source_misleads=agreement is not None and agreement.misleads)
     candidates = list(params.candidates if params.candidates is not None else situation.candidates)
-    baseline = _baseline(task, situation)
+    baseline = baseline_of(task, situation)
     budget = Budget(params.budget_minutes)
     examiner = Examiner(task, params.settings, budget, context, choose_device(context.device))
-    print(f"  auto · {situation.sentence} Trying {', '.join([baseline, *candidates])}.", flush=True)
+    print(
+        f"  auto · {situation.sentence} Trying {', '.join(dict.fromkeys([baseline.strategy, *candidates]))}.",
+        flush=True,
+    )
     if situation.per_class >= ENOUGH_PER_CLASS:
-        decision = by_labels.choose(examiner, baseline, candidates)
+        decision = by_labels.choose(examiner, baseline.strategy, candidates)
     else:
-        decision = without_labels.choose(examiner, baseline, candidates, repeats=params.repeats)
-    return _told(params, situation, agreement and agreement.sentence, decision)
-
-
-def _baseline(task: Task, situation: Situation) -> str:
-    if task.labels_from == "checkpoint":
-        return CHECKPOINT_BASELINE
-    return FEW_LABELS_BASELINE if situation.labels == "few" else BASELINE
+        decision = without_labels.choose(examiner, baseline.strategy, candidates, repeats=params.repeats)
+    weighed = [agreement and agreement.sentence, baseline.sentence]
+    return _told(params, situation, [sentence for sentence in weighed if sentence], decision)
 
 
 class Agreement(NamedTuple):
@@ -100,7 +92,7 @@ def _best_names(answers: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     return linear_sum_assignment(together + 1e-3 * np.eye(classes), maximize=True)[1]
 
 
-def _told(params: Params, situation: Situation, agreement: str | None, decision: Decision) -> Fitted:
+def _told(params: Params, situation: Situation, weighed: list[str], decision: Decision) -> Fitted:
     """The winner's network, calibrated where that is honest, and the whole story as its record."""
     winner = decision.winner
     assert winner.attempt is not None, "the winner is fitted"
@@ -112,7 +104,7 @@ def _told(params: Params, situation: Situation, agreement: str | None, decision:
     excused = [name for name, kept in winner.guards.items() if kept and not record.guards.get(name, True)]
     story = [
         situation.sentence,
-        *([agreement] if agreement else []),
+        *weighed,
         f"{len(tried)} of {len(decision.contenders)} candidates were tried: {_names(tried)}.",
         *(f"{one.name} was refused: {_lower(one.why)}" for one in decision.contenders if one.outcome == "refused"),
         *_untried(decision.contenders),

@@ -34,7 +34,7 @@ WITHOUT_SOURCE: dict[Nearness, tuple[str, ...]] = {"near": ("adabn", "tent"), "m
 """A checkpoint with its own head, an unlabelled target."""
 
 FEW_LABELS: dict[Nearness, tuple[str, ...]] = {
-    "near": ("probe", "label_propagation"),
+    "near": ("class_mean", "probe", "label_propagation"),
     "middle": ("lp_ft",),
     "far": ("partial",),
 }
@@ -47,7 +47,7 @@ WITH_A_SOURCE: dict[Nearness, tuple[str, ...]] = {
 }
 """Besides, where labelled source images agree with the few target labels. A far source is left out with labels."""
 
-MORE_LABELS: tuple[str, ...] = ("ridge", "lda", "svm", "lp_ft", "partial")
+MORE_LABELS: tuple[str, ...] = ("probe", "ridge", "lda", "svm", "label_propagation", "lp_ft", "partial")
 
 MANY_LABELS: tuple[str, ...] = ("full",)
 

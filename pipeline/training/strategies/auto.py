@@ -3,9 +3,9 @@
 Candidates follow from what there is (labels per class, a source, how far it is). With ten target labels per class or
 more they are cross-validated on these, the weaker half dropped after each fold; with fewer, guards refuse what went
 wrong, and the rest is ranked without labels: by MixVal (Hu et al., 2023), information maximisation and the balance of
-classes. The linear probe is the baseline (the nearest class mean below ten labels per class); it ships unless the
-winner beats it on the same images by McNemar's exact test at 5 %, divided by the number of candidates. Labels of the
-test split are never seen.
+classes. The baseline ships unless the winner beats it on the same images by McNemar's exact test at 5 %, divided by
+the number of candidates: the linear probe, or with few labels what ``pipeline/training/choice/baseline.py`` says.
+Labels of the test split are never seen.
 
 Loss: that of the strategy it chooses; see there.
 
