@@ -6,6 +6,7 @@ MODEL_CARD.md     what it is, how good it is, what it is not for
 manifest.json     sha256 and size of every other file, and the facts about the model
 golden/           images with the answers they must get
 triton/NAME/      the same file as a Triton model repository
+model.sig         added when it is handed off: who vouches for all of the above (``pipeline.serving.signature``)
 """
 
 from __future__ import annotations
@@ -21,13 +22,9 @@ from pipeline.core.errors import BundleError
 from pipeline.core.files import Document
 from pipeline.serving import triton
 from pipeline.serving.golden import Golden, tolerance
+from pipeline.serving.layout import CARD, LABELS, MANIFEST, MODEL, SIGNATURE
 from pipeline.serving.onnx_file import MB, OnnxFile
 from pipeline.serving.predictor import Predictor
-
-MODEL = "model.onnx"
-LABELS = "labels.txt"
-CARD = "MODEL_CARD.md"
-MANIFEST = "manifest.json"
 
 
 class Contents(NamedTuple):
@@ -136,9 +133,9 @@ def verify(folder: Path) -> Checked:
 
 
 def _files(folder: Path) -> list[str]:
-    """Every file but the manifest, as sorted paths within the bundle."""
+    """Every file but the manifest and the signature over it, as sorted paths within the bundle."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in found if name != MANIFEST)
+    return sorted(name for name in found if name not in (MANIFEST, SIGNATURE))
 
 
 def _entry(path: Path) -> FileEntry:
