@@ -3,6 +3,7 @@
 model.onnx        uint8 images in, logits and probabilities out; nothing else is needed to run it
 labels.txt        one class per line, in the order of the outputs
 MODEL_CARD.md     what it is, how good it is, what it is not for
+bom.cdx.json      what it was made from and with: a CycloneDX bill of materials
 manifest.json     sha256 and size of every other file, and the facts about the model
 golden/           images with the answers they must get
 triton/NAME/      the same file as a Triton model repository
@@ -22,7 +23,7 @@ from pipeline.core.errors import BundleError
 from pipeline.core.files import Document
 from pipeline.serving import triton
 from pipeline.serving.golden import Golden, tolerance
-from pipeline.serving.layout import CARD, LABELS, MANIFEST, MODEL, SIGNATURE
+from pipeline.serving.layout import BILL, CARD, LABELS, MANIFEST, MODEL, SIGNATURE
 from pipeline.serving.onnx_file import MB, OnnxFile
 from pipeline.serving.predictor import Predictor
 
@@ -39,6 +40,8 @@ class Contents(NamedTuple):
     """uint8 [height, width, 3] each, in the order of their names."""
     card: str
     """Markdown."""
+    bill: str
+    """CycloneDX JSON."""
     facts: dict[str, Any]
     """For ``manifest.json``: JSON values, and none that a clock would change."""
     triton: bool = True
@@ -80,6 +83,7 @@ def write(folder: Path, contents: Contents) -> None:
     contents.model.save(folder / MODEL)
     (folder / LABELS).write_text("".join(f"{name}\n" for name in contents.classes), encoding="utf-8")
     (folder / CARD).write_text(contents.card, encoding="utf-8")
+    (folder / BILL).write_text(contents.bill, encoding="utf-8")
     Golden.record(Predictor(contents.model), contents.golden_names, contents.golden_images).save(folder)
     if contents.triton:
         triton.write(folder / "triton", contents.name, contents.model, contents.classes)

@@ -11,7 +11,7 @@ hold it against the library. It is the stricter of the two: no file may be left 
 >>> from pipeline.serving import signing_key
 >>> sign(folder, private_key)                                      # doctest: +SKIP
 >>> verify(folder, signing_key.PublicKey.load(public_file)).files  # doctest: +SKIP
-17
+18
 """
 
 from __future__ import annotations

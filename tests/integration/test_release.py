@@ -146,7 +146,7 @@ def write_bundle(workspace: Path, facts: dict[str, Any]) -> None:
     folder.mkdir()
     images = [np.full((4, 5, 3), value, dtype=np.uint8) for value in (0, 1)]
     model = OnnxFile.load(workspace / "models/model.onnx")
-    contents = bundle.Contents("digits", model, ["a", "b", "c"], ["black", "grey"], images, "# A toy", facts)
+    contents = bundle.Contents("digits", model, ["a", "b", "c"], ["black", "grey"], images, "# A toy", "{}", facts)
     bundle.write(folder, contents)
 
 
