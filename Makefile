@@ -43,6 +43,9 @@ check: setup  ## lint, types, layers, dvc.yaml in step
 	@$(BIN)/lint-imports
 	@$(BIN)/graftline render --check
 
+audit: setup  ## known vulnerabilities (asks PyPI), doubtful code, licences of what is installed
+	@$(BIN)/python -m infra.audit
+
 format: setup  ## let ruff lay the code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
@@ -59,4 +62,4 @@ servers: setup  ## start an MLflow server, a Prefect server and a worker on this
 servers-stop: setup  ## stop them
 	@$(BIN)/python -m infra.servers stop
 
-.PHONY: help setup run test test-slow faults check format bench lock servers servers-stop
+.PHONY: help setup run test test-slow faults check audit format bench lock servers servers-stop

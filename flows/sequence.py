@@ -131,6 +131,7 @@ def _prepare(run: Runner) -> None:
         for change in params.assign(run.workspace, run.assignments):
             run.say(f"set {change}")
     steps.check_webhook(run.settings)
+    steps.check_signing_key(run.workspace, run.settings)
     _put_in_step(run)
     for line in run.step(RECOVER):
         run.say(line)

@@ -46,6 +46,7 @@ def examine(workspace: Path) -> list[Finding]:
         _layout,
         _places,
         _runtime,
+        _signing,
         _tracking,
         _prefect,
     )
@@ -114,6 +115,18 @@ def _runtime(workspace: Path, settings: Settings) -> Iterator[Finding]:
     name = webhook.get_secret_value() if webhook else ""
     if name.startswith("$") and name[1:] not in os.environ:
         yield Finding("broken", f"notify.webhook: the variable {name} is not set", "Export it where runs start.")
+
+
+def _signing(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    from pipeline.serving import signing_key
+
+    named = settings.publish.signing_key
+    try:
+        signing_key.check(workspace, named)
+    except InputError as error:
+        yield Finding("broken", f"{error.where}: {error.found}", error.remedy)
+    else:
+        yield Finding("fine", f"bundles are signed with {named or 'the key of this workspace'}")
 
 
 def _tracking(workspace: Path, settings: Settings) -> Iterator[Finding]:

@@ -29,6 +29,12 @@ class Publish(Params):
         min_length=1,
         description="folder for v1, v2, … and the pointer `current`; relative to the workspace, or absolute",
     )
+    signing_key: str | None = Field(
+        None,
+        min_length=1,
+        description="private key that signs what is handed off: a PEM file, relative to the workspace or absolute, "
+        "outside of what git tracks; null = one of the workspace's own, made on first need in .graftline/",
+    )
 
 
 class Notify(Params):

@@ -34,7 +34,7 @@ FROM_A_CLOCK = {"latency", "trials", "data_docs"}
 
 HEAVY = {
     *("torch", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "pandas", "pyarrow", "matplotlib"),
-    *("mlflow", "prefect", "dvc", "great_expectations"),
+    *("mlflow", "prefect", "dvc", "great_expectations", "model_signing"),
 }
 """Packages that take a tenth of a second or more to load."""
 

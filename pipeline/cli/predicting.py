@@ -1,4 +1,7 @@
-"""``predict``: answers from a bundle by ONNX Runtime alone; neither torch nor MLflow is loaded."""
+"""``predict``: answers from a bundle by ONNX Runtime alone; neither torch nor MLflow is loaded.
+
+A bundle is verified before anything of it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from pipeline.cli import handed
 from pipeline.cli.app import CURRENT, Workspace, app, say
-from pipeline.core.errors import BundleError, DataError, InputError
+from pipeline.core.errors import DataError, InputError
 
 
 class Answer(NamedTuple):
@@ -26,17 +30,23 @@ class Answer(NamedTuple):
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A bundle folder, an .onnx file, `champion`, `challenger` or `v3`.")],
+    model: Annotated[str, typer.Argument(help=handed.MODEL_HELP)],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     workspace: Workspace = CURRENT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with every probability.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="image,label,confidence with a header.")] = False,
+    key: Annotated[Path | None, typer.Option(help=handed.KEY_HELP)] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Load a bundle whatever its signature says.")
+    ] = False,
 ) -> None:
-    """Classify images. Unreadable ones are named on standard error, and the exit code is then 2."""
+    """Classify images by a bundle whose signature holds. Unreadable images are named on standard error; exit code 2."""
     if as_json and as_csv:
         raise InputError(expected="one output format", found="--json and --csv", where="predict", remedy="Drop one.")
     bad: list[str] = []
-    answers = _answers(_resolve(model, workspace), _files(images), bad)
+    place = handed.find(model, workspace, "predict")
+    handed.prove_before_loading(place, workspace, key, unverified=unverified)
+    answers = _answers(place, _files(images), bad)
     (_write_json if as_json else _write_csv if as_csv else _write_text)(answers)
     if bad:
         raise DataError(
@@ -45,38 +55,6 @@ def predict(
             where="the images given to predict",
             remedy="Replace or leave out: " + ", ".join(bad),
         )
-
-
-def _resolve(model: str, workspace: Path) -> Path:
-    """A path as it is; an alias or a version, alone or as ``NAME@champion``, through the workspace's own folders."""
-    from pipeline import params
-
-    if Path(model).exists():
-        return Path(model)
-    place = _by_alias(model.rpartition("@")[2], workspace) if (workspace / params.FILE).exists() else None
-    if place is None or not place.exists():
-        raise BundleError(
-            expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
-            found=f"'{model}', which does not exist",
-            where="the first argument of graftline predict",
-            remedy="graftline models lists the versions of this workspace; -C names another workspace.",
-        )
-    return place
-
-
-def _by_alias(alias: str, workspace: Path) -> Path | None:
-    """Where the model of an alias lies: published versions in the hand-off folder, the latest in ``bundle``."""
-    from pipeline import params
-    from pipeline.release.history import History
-
-    settings = params.load(workspace)
-    handoff = workspace / settings.publish.handoff
-    if alias == "challenger":
-        return workspace / "bundle"
-    if alias == "previous":
-        champions = History(workspace).champions(settings.model)
-        return handoff / f"v{champions[-2]}" if len(champions) > 1 else None
-    return handoff / ("current" if alias == "champion" else alias)
 
 
 def _files(images: list[Path]) -> list[Path]:

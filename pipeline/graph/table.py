@@ -135,7 +135,7 @@ STAGES = (
     ),
     Stage(
         "package",
-        "the hand-off directory: model, labels, card, golden pairs",
+        "the hand-off directory: model, labels, card, bill of materials, golden pairs",
         inputs=(
             "model",
             "verdict",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.release.history import Action, Entry, History
+from pipeline.release.signer import Signer
 from pipeline.tracking.registry import CHAMPION, PREVIOUS, Registry, Version
 from pipeline.tracking.session import Session, open_session
 
@@ -33,6 +34,10 @@ class Desk:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.session, self.model)
+
+    @cached_property
+    def signer(self) -> Signer:
+        return Signer(self.workspace, self.settings.publish.signing_key)
 
     @property
     def history(self) -> History:

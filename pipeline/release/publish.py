@@ -4,6 +4,9 @@ A reader of ``current`` finds one whole bundle or another whole bundle: a versio
 renamed, and the pointer is replaced by a rename. A folder is never replaced while ``current`` points at it: where a
 version is published again with other contents (the same model under a new verdict), ``current`` points at a second
 copy, ``v1.new``, until the first is in place.
+
+A version is signed before it gets its name, and nothing is signed but what was just proven: a copy equal to the bundle
+of the stages, or one restored from MLflow file by file. What a folder in the hand-off holds is never taken on trust.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from pathlib import Path
 from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WorkspaceError
 from pipeline.core.files import replacing
+from pipeline.release.signer import Signer
+from pipeline.serving.signature import digest_of_content
 from pipeline.tracking.bundles import restore_bundle
 from pipeline.tracking.registry import Registry, Version
 
@@ -35,12 +40,13 @@ class Published:
     """The folder was not there before."""
 
 
-def publish(handoff: Path, bundle: Path, version: int) -> Published:
-    """Copy ``bundle`` to ``handoff/v<version>``, prove the copy, then point ``current`` at it.
+def publish(handoff: Path, bundle: Path, version: int, signer: Signer) -> Published:
+    """Copy ``bundle`` to ``handoff/v<version>``, prove the copy and sign it, then point ``current`` at it.
 
     Raises:
         WorkspaceError: there is no bundle.
         ServiceError: the copy is not equal to the bundle, or the disk refused.
+        ParamsError: there is no key to sign it with.
     """
     if not (bundle / MODEL_FILE).is_file():
         raise WorkspaceError(
@@ -51,11 +57,11 @@ def publish(handoff: Path, bundle: Path, version: int) -> Published:
         )
     place, before = handoff / f"v{version}", pointed_at(handoff)
     created = not place.exists()
-    if created or digests.of_path(place) != digests.of_path(bundle):
+    if created or digest_of_content(place) != digests.of_path(bundle) or not signer.has_signed(place):
         if before == place.name:
-            _copy(bundle, _stand_in(place))
+            _copy(bundle, _stand_in(place), signer)
             _point(handoff, _stand_in(place).name)
-        _copy(bundle, place)
+        _copy(bundle, place, signer)
     point(handoff, version)
     return Published(version, replaced=before and before.removesuffix(STAND_IN), created=created)
 
@@ -90,29 +96,38 @@ def pointed_at(handoff: Path) -> str | None:
     return os.readlink(pointer) if pointer.is_symlink() else None
 
 
-def ensure_published(handoff: Path, registry: Registry, version: Version, digest: str | None = None) -> None:
-    """See that ``handoff/v<N>`` holds this version, made again from what MLflow keeps where it does not.
+def ensure_published(
+    handoff: Path, registry: Registry, version: Version, signer: Signer, digest: str | None = None
+) -> None:
+    """See that ``handoff/v<N>`` holds this version, signed; made again from what MLflow keeps where it does not.
 
     Args:
         handoff: the hand-off folder.
         registry: the registry that knows the version.
         version: the version.
-        digest: of the bundle that must be there; without it any bundle of the version's model will do.
+        signer: whose signature it must have.
+        digest: of the bundle that must be there, unsigned; without it any bundle of the version's model will do.
 
     Raises:
         RegistryError: it is lost here and there.
     """
     place = handoff / f"v{version.number}"
+    if not _holds(place, version, digest) or not signer.has_signed(place):
+        restore_bundle(registry, version, place, signer.sign)
+
+
+def _holds(place: Path, version: Version, digest: str | None) -> bool:
     model = place / MODEL_FILE
-    if not model.is_file() or digests.of_file(model) != version.sha256 or digest not in (None, digests.of_path(place)):
-        restore_bundle(registry, version, place)
+    is_model = model.is_file() and digests.of_file(model) == version.sha256
+    return is_model and digest in (None, digest_of_content(place))
 
 
-def _copy(bundle: Path, place: Path) -> None:
+def _copy(bundle: Path, place: Path, signer: Signer) -> None:
     with replacing(place) as fresh:
         shutil.copytree(bundle, fresh)
         if digests.of_path(fresh) != digests.of_path(bundle):
             raise ServiceError(f"The copy of {bundle} in {place.parent} is not equal to it; nothing was published.")
+        signer.sign(fresh)
 
 
 def _stand_in(place: Path) -> Path:

@@ -26,6 +26,7 @@ from pipeline.release.history import Entry
 from pipeline.release.moves import Move
 from pipeline.release.pin import ensure_pins
 from pipeline.release.publish import Published
+from pipeline.serving import signing_key
 from pipeline.tracking import bundles, runs
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, HELD_TAG
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "announce",
+    "check_signing_key",
     "check_webhook",
     "conclude",
     "ensure_pins",
@@ -69,6 +71,15 @@ def check_webhook(settings: Settings) -> None:
         ParamsError: the environment variable it names is not set, or holds no address.
     """
     notify.address(settings.notify)
+
+
+def check_signing_key(workspace: Path, settings: Settings) -> None:
+    """See that the result can be signed; no key is made yet.
+
+    Raises:
+        ParamsError: the key that params.yaml names is not there, or cannot be signed with.
+    """
+    signing_key.check(workspace, settings.publish.signing_key)
 
 
 def recover(workspace: Path, settings: Settings) -> list[str]:
@@ -139,7 +150,7 @@ def settled(workspace: Path, settings: Settings) -> Outcome | None:
     if (champion is None or champion.sha256 != judged.sha256) and _was_outdone(desk, entry):
         return None
     if champion is not None:
-        handing_off.ensure_published(desk.handoff, desk.registry, champion)
+        handing_off.ensure_published(desk.handoff, desk.registry, champion, desk.signer)
         handing_off.point(desk.handoff, champion.number)
     reason = f"{desk.model} v{entry.version} was {entry.action} on the same verdict before ({entry.reason})"
     return _outcome("unchanged", desk, judged, entry.version, reason)
@@ -214,8 +225,9 @@ def undo_promote(workspace: Path, settings: Settings, move: Move) -> None:
 
 
 def publish(workspace: Path, settings: Settings, version: int) -> Published:
-    """Hand the bundle off as ``v<version>`` and move ``current`` to it."""
-    return handing_off.publish(Desk(workspace, settings).handoff, _bundle(workspace), version)
+    """Hand the bundle off as ``v<version>``, signed, and move ``current`` to it."""
+    desk = Desk(workspace, settings)
+    return handing_off.publish(desk.handoff, _bundle(workspace), version, desk.signer)
 
 
 def undo_publish(workspace: Path, settings: Settings, published: Published) -> None:

@@ -3,9 +3,11 @@
 model.onnx        uint8 images in, logits and probabilities out; nothing else is needed to run it
 labels.txt        one class per line, in the order of the outputs
 MODEL_CARD.md     what it is, how good it is, what it is not for
+bom.cdx.json      what it was made from and with: a CycloneDX bill of materials
 manifest.json     sha256 and size of every other file, and the facts about the model
 golden/           images with the answers they must get
 triton/NAME/      the same file as a Triton model repository
+model.sig         added when it is handed off: who vouches for all of the above (``pipeline.serving.signature``)
 """
 
 from __future__ import annotations
@@ -21,13 +23,9 @@ from pipeline.core.errors import BundleError
 from pipeline.core.files import Document
 from pipeline.serving import triton
 from pipeline.serving.golden import Golden, tolerance
+from pipeline.serving.layout import BILL, CARD, LABELS, MANIFEST, MODEL, SIGNATURE
 from pipeline.serving.onnx_file import MB, OnnxFile
 from pipeline.serving.predictor import Predictor
-
-MODEL = "model.onnx"
-LABELS = "labels.txt"
-CARD = "MODEL_CARD.md"
-MANIFEST = "manifest.json"
 
 
 class Contents(NamedTuple):
@@ -42,6 +40,8 @@ class Contents(NamedTuple):
     """uint8 [height, width, 3] each, in the order of their names."""
     card: str
     """Markdown."""
+    bill: str
+    """CycloneDX JSON."""
     facts: dict[str, Any]
     """For ``manifest.json``: JSON values, and none that a clock would change."""
     triton: bool = True
@@ -83,6 +83,7 @@ def write(folder: Path, contents: Contents) -> None:
     contents.model.save(folder / MODEL)
     (folder / LABELS).write_text("".join(f"{name}\n" for name in contents.classes), encoding="utf-8")
     (folder / CARD).write_text(contents.card, encoding="utf-8")
+    (folder / BILL).write_text(contents.bill, encoding="utf-8")
     Golden.record(Predictor(contents.model), contents.golden_names, contents.golden_images).save(folder)
     if contents.triton:
         triton.write(folder / "triton", contents.name, contents.model, contents.classes)
@@ -136,9 +137,9 @@ def verify(folder: Path) -> Checked:
 
 
 def _files(folder: Path) -> list[str]:
-    """Every file but the manifest, as sorted paths within the bundle."""
+    """Every file but the manifest and the signature over it, as sorted paths within the bundle."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in found if name != MANIFEST)
+    return sorted(name for name in found if name not in (MANIFEST, SIGNATURE))
 
 
 def _entry(path: Path) -> FileEntry:

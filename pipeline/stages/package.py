@@ -48,10 +48,12 @@ def run(
     label_space: LabelSpace,
     target_manifest: Manifest,
 ) -> Result:
-    """Write the bundle and prove it by its own golden pairs. Equal inputs make an equal bundle."""
+    """Write the bundle and prove it by its own golden pairs. Equal inputs make an equal bundle, as long as the same
+    packages are installed: its bill of materials names them."""
     from pipeline.data.images import ImageStore
-    from pipeline.serving import bundle, model_card
+    from pipeline.serving import bill_of_materials, bundle, model_card
     from pipeline.serving.golden import choose
+    from pipeline.serving.packages import made_with
 
     golden_rows = choose(target_manifest, params.golden_images)
     golden_images = list(ImageStore(context.workspace, context.workers).pixels(golden_rows))
@@ -75,6 +77,7 @@ def run(
             golden_names=list(golden_rows.frame["name"]),
             golden_images=golden_images,
             card=model_card.render(context.model, model.metadata, label_space.classes, facts),
+            bill=bill_of_materials.render(context.model, model, label_space.classes, facts, made_with()),
             facts={"passed": verdict.passed, "data": facts["validation"]["profile"]},
             triton=params.triton,
         ),

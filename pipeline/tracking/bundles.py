@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.core import digests
@@ -38,8 +39,8 @@ def log_bundle(session: Session, run_id: str, bundle: Path, model_sha256: str) -
 
 
 @asking_mlflow("hand out the bundle")
-def restore_bundle(registry: Registry, version: Version, destination: Path) -> None:
-    """Make ``destination`` the bundle of ``version`` again, whole or not at all.
+def restore_bundle(registry: Registry, version: Version, destination: Path, sign: Callable[[Path], object]) -> None:
+    """Make ``destination`` the bundle of ``version`` again, signed, whole or not at all.
 
     Raises:
         RegistryError: its run or a file of it is gone, or a file is not the one that was kept.
@@ -62,6 +63,7 @@ def restore_bundle(registry: Registry, version: Version, destination: Path) -> N
                 raise _lost(version, run_id, f"'{name}' missing or changed")
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, fresh / name)
+        sign(fresh)
 
 
 def _files(folder: Path) -> list[Path]:

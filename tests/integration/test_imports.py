@@ -13,6 +13,8 @@ ALLOWED = {
     "render --check": set(),
     "status": {"dvc"},
     "predict bundle image.png": {"onnxruntime"},
+    "predict champion image.png": {"onnxruntime"},
+    "verify champion": set(),
     "report": {"pandas", "pyarrow"},
     "models": {"mlflow", "pandas", "pyarrow", "scipy"},
 }

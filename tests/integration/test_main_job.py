@@ -131,6 +131,28 @@ def test_predict_answers_from_the_handoff(finished, tmp_path):
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_what_was_handed_off_verifies_and_what_was_touched_does_not(copy_of):
+    """By the workspace's key. One byte more, and neither ``verify`` nor ``predict`` goes further."""
+    verified = graftline("verify", "champion", workspace=copy_of)
+    assert verified.returncode == 0, verified.stderr
+    fingerprint = digests.of_file(copy_of / ".graftline/signing_key.pub")
+    files = sum(path.is_file() for path in (copy_of / "bundle").rglob("*"))
+    assert f"champion: {files} files as signed by key {fingerprint}\n" == verified.stdout
+    assert 0o600 == (copy_of / ".graftline/signing_key.pem").stat().st_mode & 0o777
+
+    with (copy_of / "handoff/v1/labels.txt").open("a") as file:
+        file.write("x")
+    image = next(copy_of.glob("bundle/golden/*.png"))
+    for command in (["verify", "handoff/current"], ["predict", "champion", str(image)]):
+        refused = graftline(*command, workspace=copy_of)
+        assert (2, "") == (refused.returncode, refused.stdout)
+        assert "found labels.txt, which was changed" in refused.stderr
+
+    mended = graftline("run", "--inline", workspace=copy_of)
+    assert closing_line(mended).endswith("nothing changed · champion digits v1 · handoff/v1"), mended.stderr
+    assert graftline("verify", "v1", workspace=copy_of).returncode == 0
+
+
 def test_status_says_what_is_stale_and_why(copy_of):
     """Nothing stale after a run; after a change of the gates only the stages that depend on them."""
     assert "all up to date" in graftline("status", workspace=copy_of).stdout

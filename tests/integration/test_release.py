@@ -20,8 +20,10 @@ from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.release import decide, pin, steps
 from pipeline.release import publish as handing_off
 from pipeline.release.history import History
-from pipeline.serving import bundle, golden
+from pipeline.release.signer import Signer
+from pipeline.serving import bundle, golden, signing_key
 from pipeline.serving.onnx_file import OnnxFile
+from pipeline.serving.signature import digest_of_content
 from pipeline.tracking import session as tracking_session
 from pipeline.tracking.registry import Registry
 
@@ -144,7 +146,7 @@ def write_bundle(workspace: Path, facts: dict[str, Any]) -> None:
     folder.mkdir()
     images = [np.full((4, 5, 3), value, dtype=np.uint8) for value in (0, 1)]
     model = OnnxFile.load(workspace / "models/model.onnx")
-    contents = bundle.Contents("digits", model, ["a", "b", "c"], ["black", "grey"], images, "# A toy", facts)
+    contents = bundle.Contents("digits", model, ["a", "b", "c"], ["black", "grey"], images, "# A toy", "{}", facts)
     bundle.write(folder, contents)
 
 
@@ -175,7 +177,7 @@ def test_first_model_that_passes_is_champion(workspace: Path, train: Train) -> N
     outcome = release(workspace)
     assert "Gates: 2 passed, 0 failed · champion digits v1 · handoff/v1" == outcome.line
     assert {"champion": 1} == aliases(workspace)
-    assert digests.of_path(workspace / "bundle") == digests.of_path(workspace / "handoff/current")
+    assert digests.of_path(workspace / "bundle") == digest_of_content(workspace / "handoff/current")
     assert [("promoted", 1)] == actions(workspace)
     (run,) = runs_of(workspace)
     assert ("FINISHED", "promoted") == (run.info.status, run.data.tags["outcome"])
@@ -247,12 +249,12 @@ def test_lost_hand_off_is_made_again(workspace: Path, train: Train) -> None:
     """A version's folder that somebody deleted comes back, equal, from what MLflow keeps."""
     train(0.1)
     release(workspace)
-    first = digests.of_path(workspace / "handoff/v1")
+    first = digest_of_content(workspace / "handoff/v1")
     train(0.2)
     release(workspace)
     shutil.rmtree(workspace / "handoff/v1")
     steps.rollback(workspace, SETTINGS, reason="complaints")  # type: ignore[arg-type]
-    assert (first, "v1") == (digests.of_path(workspace / "handoff/v1"), pointed(workspace))
+    assert (first, "v1") == (digest_of_content(workspace / "handoff/v1"), pointed(workspace))
 
 
 def test_held_version_can_be_promoted_by_hand(workspace: Path, train: Train) -> None:
@@ -266,6 +268,42 @@ def test_held_version_can_be_promoted_by_hand(workspace: Path, train: Train) -> 
     assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
     assert "held" not in registry(workspace).version(2).tags
     assert "the floor was wrong" == History(workspace).entries[-1].reason
+
+
+def test_every_way_into_the_handoff_signs(workspace: Path, train: Train) -> None:
+    """By a verdict, by a person, by a rollback, and made again from MLflow."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    release(workspace)
+    steps.promote_version(workspace, SETTINGS, 2, reason="by hand")  # type: ignore[arg-type]
+    shutil.rmtree(workspace / "handoff/v1")
+    steps.rollback(workspace, SETTINGS, reason="complaints")  # type: ignore[arg-type]
+    signer = Signer(workspace, None)
+    assert [True, True] == [signer.has_signed(workspace / "handoff" / name) for name in ("v1", "v2")]
+
+
+@pytest.mark.parametrize("touched", ["labels.txt", "model.sig"])
+def test_what_was_touched_in_the_handoff_is_never_signed(workspace: Path, train: Train, touched: str) -> None:
+    """A folder that does not verify, or has no signature, is made again from what MLflow keeps; it is not believed."""
+    train(0.1)
+    release(workspace)
+    (workspace / "handoff/v1/labels.txt").write_text("c\nb\na\n")
+    if touched == "model.sig":
+        (workspace / "handoff/v1/model.sig").unlink()
+    assert "unchanged" == release(workspace).kind
+    assert "a\nb\nc\n" == (workspace / "handoff/v1/labels.txt").read_text()
+    assert Signer(workspace, None).has_signed(workspace / "handoff/v1")
+
+
+def test_a_new_key_signs_the_champion_anew(workspace: Path, train: Train) -> None:
+    """The next run hands it off again; nothing else is a reason to."""
+    train(0.1)
+    release(workspace)
+    for half in (signing_key.OWN, signing_key.PUBLIC):
+        (workspace / half).unlink()
+    assert "unchanged" == release(workspace).kind
+    assert Signer(workspace, None).has_signed(workspace / "handoff/v1")
 
 
 def test_broken_publication_puts_everything_back(

@@ -23,6 +23,7 @@ from pipeline.catalog import CATALOG
 from pipeline.cli import main
 from pipeline.graph.table import BY_NAME
 from pipeline.release.pin import ensure_pins
+from pipeline.serving import signature, signing_key
 
 PARAMS = """\
 # a comment that stays
@@ -655,3 +656,119 @@ def test_predict_with_an_unreadable_image(graftline, tmp_path):
 
     assert_refused(answer, "1 that cannot be read", "bad.jpg")
     assert "good.png" in answer.said
+
+
+# -- bundles that are handed to predict and verify -------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed(tmp_path, workspace) -> Path:
+    """A bundle as the workspace has published it: v1, signed."""
+    folder = workspace / "handoff/v1"
+    folder.mkdir(parents=True)
+    _foreign_onnx(folder / "model.onnx", classes='["red", "green", "blue"]')
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    signature.sign(folder, signing_key.ensure(workspace, None))
+    (workspace / "handoff/current").symlink_to("v1")
+    return folder
+
+
+@pytest.fixture
+def never_loaded(monkeypatch) -> None:
+    """Whatever is refused is refused before a predictor has seen it."""
+
+    def load(*_, **__):
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr("pipeline.serving.predictor.Predictor.__init__", load)
+
+
+@pytest.mark.parametrize("name", ["v1", "champion", "toys@champion", "handoff/v1"])
+def test_a_bundle_that_verifies(graftline, workspace, handed, monkeypatch, name):
+    """By path, alias or version: one line, with the key to compare; and predict answers."""
+    monkeypatch.chdir(workspace)
+    fingerprint = hashlib.sha256((workspace / signing_key.PUBLIC).read_bytes()).hexdigest()
+    assert Answer(0, f"{name}: 2 files as signed by key {fingerprint}\n") == graftline("verify", name)
+    assert 0 == graftline("predict", name, "data/photos/class0").code
+
+
+WRONG_BUNDLES = {
+    "a changed byte": (lambda v1: (v1 / "labels.txt").write_text("x"), "labels.txt, which was changed"),
+    "an added file": (lambda v1: (v1 / "notes.txt").write_text("x"), "notes.txt, which was added"),
+    "a missing file": (lambda v1: (v1 / "labels.txt").unlink(), "labels.txt, which is missing"),
+    "no signature": (lambda v1: (v1 / "model.sig").unlink(), "no model.sig", "graftline promote VERSION"),
+    "a damaged signature": (lambda v1: (v1 / "model.sig").write_text("{"), "model.sig", "damaged"),
+    "another key": (
+        lambda v1: signature.sign(v1, signing_key.ensure(v1 / "../../../other", None)),
+        "one by another key",
+        "--key FILE",
+    ),
+    "no key": (
+        lambda v1: (v1 / "../.." / signing_key.PUBLIC).unlink(),
+        "the public key of who signed the bundle",
+        "signing_key.pub",
+        "-C",
+    ),
+}
+
+
+@pytest.mark.parametrize(("touch", "parts"), [(t, p) for t, *p in WRONG_BUNDLES.values()], ids=WRONG_BUNDLES)
+@pytest.mark.usefixtures("never_loaded")
+def test_a_bundle_that_does_not_verify(graftline, workspace, handed, monkeypatch, touch, parts):
+    """Neither command goes further; predict says how to load it all the same."""
+    monkeypatch.chdir(workspace)
+    touch(handed)
+
+    assert_refused(graftline("verify", "champion"), *parts)
+    assert_refused(graftline("predict", "champion", "data/photos"), *parts, "--unverified")
+
+
+def test_a_bundle_is_verified_by_a_given_key(graftline, workspace, handed, tmp_path, monkeypatch):
+    """Far from the workspace that signed it, with the public half alone."""
+    monkeypatch.chdir(tmp_path)
+    key = (workspace / signing_key.PUBLIC).rename(tmp_path / "shop.pub")
+    images = workspace / "data/photos/class0"
+    assert 0 == graftline("verify", handed, "--key", key).code
+    assert 0 == graftline("predict", handed, images, "--key", key).code
+    assert_refused(graftline("verify", handed, "--key", images / "0.png"), "public half of an elliptic-curve key")
+    assert_refused(graftline("verify", handed, "--key", tmp_path / "no.pub"), "found nothing there")
+
+
+def test_an_unverified_bundle_is_loaded_if_asked_for(graftline, workspace, handed, monkeypatch):
+    """Of an older version, say."""
+    monkeypatch.chdir(workspace)
+    (handed / "model.sig").unlink()
+    assert 0 == graftline("predict", "v1", "data/photos/class0", "--unverified").code
+
+
+def test_what_was_never_handed_off_needs_no_signature(graftline, workspace, handed, monkeypatch):
+    """This workspace's own bundle, which its stages have just made, and a bare file, which has no place for one."""
+    monkeypatch.chdir(workspace)
+    (handed / "model.sig").unlink()
+    handed.rename(workspace / "bundle")
+    assert 0 == graftline("predict", "challenger", "data/photos/class0").code
+    assert 0 == graftline("predict", "bundle/model.onnx", "data/photos/class0").code
+    assert_refused(graftline("verify", "challenger"), "no model.sig")
+    assert_refused(graftline("verify", "bundle/model.onnx"), "a single file")
+    (workspace / "bundle").rename(workspace / "elsewhere")
+    assert_refused(graftline("predict", "elsewhere", "data/photos"), "no model.sig")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "found"),
+    [("v1", ["--unverified"], "--unverified"), ("handoff/v1/model.onnx", [], "a file without a signature")],
+)
+def test_a_key_with_nothing_to_verify(graftline, workspace, handed, monkeypatch, model, options, found):
+    """A key that is not used must not look as if it had been."""
+    monkeypatch.chdir(workspace)
+    key = workspace / signing_key.PUBLIC
+    assert_refused(graftline("predict", model, "data/photos", "--key", key, *options), found, "Drop --key")
+
+
+def test_a_signing_key_that_is_not_there_stops_a_run_before_its_stages(graftline, workspace):
+    """And no other key is made in its place."""
+    change(workspace, "train:", "publish: {signing_key: /run/secrets/key.pem}\ntrain:")
+    answer = graftline("run", "--inline", "-C", workspace)
+    assert_refused(answer, "private key", "/run/secrets/key.pem (publish.signing_key in params.yaml)", "openssl")
+    assert not (workspace / "data/manifest").exists()
+    assert not (workspace / signing_key.OWN).exists()

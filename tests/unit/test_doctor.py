@@ -58,6 +58,7 @@ def test_everything_fine(workspace):
         "params.yaml is valid",
         "dvc.yaml is in step",
         "ingest.target.path: photos",
+        "bundles are signed with the key of this workspace",
         "backbone.weights.file: weights.pt",
     ):
         assert f"✓ {part}" in said
@@ -141,3 +142,14 @@ def test_the_exit_code_says_whether_a_run_can_start(workspace):
     assert 0 == CliRunner().invoke(app, ["doctor", "-C", str(workspace)]).exit_code
     (workspace / "photos").rmdir()
     assert 2 == CliRunner().invoke(app, ["doctor", "-C", str(workspace)]).exit_code
+
+
+def test_a_signing_key_that_is_not_there(workspace):
+    """The place, and how to make one; none is made by looking."""
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text + "publish: {signing_key: keys/shop.pem}\n")
+    (found,) = broken(workspace)
+
+    assert f"{workspace}/keys/shop.pem (publish.signing_key in params.yaml): nothing there" == found.what
+    assert "openssl ecparam" in found.remedy
+    assert not (workspace / "keys").exists()

@@ -26,6 +26,7 @@ def contents(tiny_model):
         golden_names=["a.png", "b.png"],
         golden_images=[random.integers(0, 256, (20, 24, 3), dtype=np.uint8), np.zeros((1500, 700, 3), np.uint8)],
         card="# bars\n",
+        bill="{}\n",
         facts={"passed": True},
     )
 
@@ -42,6 +43,7 @@ def test_holds_what_deployment_needs(folder):
     """Every file of the hand-off by its name."""
     assert [
         "MODEL_CARD.md",
+        "bom.cdx.json",
         "golden/image_000.png",
         "golden/image_001.png",
         "golden/inputs.npz",
@@ -58,7 +60,7 @@ def test_holds_what_deployment_needs(folder):
 
 def test_a_whole_bundle_verifies(folder):
     checked = bundle.verify(folder)
-    assert (11, 2) == (checked.files, checked.golden_images)
+    assert (12, 2) == (checked.files, checked.golden_images)
     assert 0.0 == checked.max_probability_delta
 
 

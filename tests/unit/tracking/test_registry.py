@@ -163,14 +163,16 @@ def test_bundle_is_kept_without_the_model_and_restored_with_it(
     (bundle / "labels.txt").write_text("a\nb\n", encoding="utf-8")
     version = registry.register(toy_model(0.5), run_id, {bundles.RUN_TAG: run_id})
     bundles.log_bundle(registry.session, run_id, bundle, version.sha256)
+    signed: list[str] = []
     kept = [entry.path for entry in registry.session.client.list_artifacts(run_id, "bundle")]
-    bundles.restore_bundle(registry, version, tmp_path / "restored")
+    bundles.restore_bundle(registry, version, tmp_path / "restored", lambda folder: signed.append(folder.name))
     assert ["bundle/labels.txt"] == kept
+    assert ["restored"] == signed
     assert digests.of_path(bundle) == digests.of_path(tmp_path / "restored")
 
 
 def test_lost_bundle_is_named(three: Registry, run_id: str, tmp_path: Path) -> None:
     """A version whose run keeps no bundle cannot be handed off; nothing half-made is left."""
     with pytest.raises(RegistryError, match="bundle of v1"):
-        bundles.restore_bundle(three, three.version(1), tmp_path / "restored")
+        bundles.restore_bundle(three, three.version(1), tmp_path / "restored", print)
     assert not (tmp_path / "restored").exists()

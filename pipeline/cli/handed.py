@@ -1,0 +1,98 @@
+"""A model that is handed to a command: where it lies, and whether it may be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from pipeline.serving.signature import Signed
+
+MODEL_HELP = "A bundle folder, an .onnx file, `champion`, `previous`, `challenger` or `v3`."
+KEY_HELP = "Public key of who signed the bundle (PEM), if not this workspace."
+
+
+def find(model: str, workspace: Path, command: str) -> Path:
+    """A path as it is; an alias or a version, alone or as ``NAME@champion``, through the workspace's own folders.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if Path(model).exists():
+        return Path(model)
+    place = _by_alias(model.rpartition("@")[2], workspace) if _is_workspace(workspace) else None
+    if place is None or not place.exists():
+        raise BundleError(
+            expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
+            found=f"'{model}', which does not exist",
+            where=f"the first argument of graftline {command}",
+            remedy="graftline models lists the versions of this workspace; -C names another workspace.",
+        )
+    return place
+
+
+def prove(bundle: Path, workspace: Path, key: Path | None) -> Signed:
+    """See that ``key``, or the workspace's own, has signed this bundle.
+
+    Raises:
+        BundleError: it has not, or there is no key to tell by.
+    """
+    from pipeline.serving import signature, signing_key
+
+    if not signature.is_signed(bundle):
+        raise signature.unsigned(bundle)  # before the key is asked for: none would help
+    return signature.verify(bundle, signing_key.PublicKey.load(key or signing_key.public(workspace)))
+
+
+def prove_before_loading(model: Path, workspace: Path, key: Path | None, *, unverified: bool) -> None:
+    """A bundle is loaded when its signature holds, and so is what can have none: a bare ``.onnx`` file, and the bundle
+    that this workspace's stages have made and not handed off yet.
+
+    Raises:
+        BundleError: the signature is missing or does not hold.
+        InputError: the options contradict one another, or there is nothing to hold the key against.
+    """
+    if key is not None and (unverified or model.is_file()):
+        other = "--unverified" if unverified else f"{model}, a file without a signature"
+        raise InputError(
+            expected="a bundle folder to verify with --key",
+            found=other,
+            where="graftline predict",
+            remedy="Drop --key, or give the folder that was handed off.",
+        )
+    from pipeline.serving import layout
+
+    if unverified or not (model / layout.MODEL).is_file() or (key is None and _is_own_unpublished(model, workspace)):
+        return
+    try:
+        prove(model, workspace, key)
+    except BundleError as error:
+        remedy = f"{error.remedy} To load it all the same: --unverified."
+        raise BundleError(expected=error.expected, found=error.found, where=error.where, remedy=remedy) from error
+
+
+def _is_own_unpublished(model: Path, workspace: Path) -> bool:
+    return _is_workspace(workspace) and model.resolve() == (workspace / "bundle").resolve()
+
+
+def _is_workspace(folder: Path) -> bool:
+    from pipeline import params
+
+    return (folder / params.FILE).exists()
+
+
+def _by_alias(alias: str, workspace: Path) -> Path | None:
+    """Where the model of an alias lies: published versions in the hand-off folder, the latest in ``bundle``."""
+    from pipeline import params
+    from pipeline.release.history import History
+
+    settings = params.load(workspace)
+    handoff = workspace / settings.publish.handoff
+    if alias == "challenger":
+        return workspace / "bundle"
+    if alias == "previous":
+        champions = History(workspace).champions(settings.model)
+        return handoff / f"v{champions[-2]}" if len(champions) > 1 else None
+    return handoff / ("current" if alias == "champion" else alias)
