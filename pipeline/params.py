@@ -17,6 +17,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import ParamsError, WorkspaceError
 from pipeline.core.files import replacing
 from pipeline.core.params import ChosenByName, Params
+from pipeline.core.redaction import redact
 from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.stages import backbone as backbone_stage
 from pipeline.stages import domains as domains_stage
@@ -208,7 +209,7 @@ def _assign(document: dict[str, Any], text: str) -> str | None:
     section[last] = parsed
     if old == parsed:
         return None
-    return f"{key}: changed" if key in SECRET_KEYS else f"{key}: {_plain(old)} → {_plain(parsed)}"
+    return f"{key}: changed" if key in SECRET_KEYS else f"{key}: {redact(_plain(old))} → {redact(_plain(parsed))}"
 
 
 def _parsed(key: str, value: str) -> Any:
@@ -259,7 +260,7 @@ def _shown(key: str, value: Any) -> str:
     """What was found, unless it is a secret."""
     if key in SECRET_KEYS:
         return "another value (not shown: it may hold a secret)"
-    return "null" if value is None else repr(value)
+    return "null" if value is None else redact(repr(value))
 
 
 def _expectation(problem: Any) -> str:

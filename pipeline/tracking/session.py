@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from pipeline.core import telemetry
 from pipeline.core.errors import ParamsError, ServiceError
-from pipeline.tracking.redaction import redact
+from pipeline.core.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
