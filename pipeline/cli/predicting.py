@@ -1,4 +1,4 @@
-"""``predict``: answers from a bundle by ONNX Runtime alone; neither torch nor MLflow is loaded."""
+"""``predict``: answers from a bundle by ONNX Runtime, once onnx has looked into it; torch and MLflow are not loaded."""
 
 from __future__ import annotations
 

@@ -583,7 +583,7 @@ WRONG_MODELS = {
     "missing": ("nope", lambda file: None, "'nope', which does not exist", "graftline models lists"),
     "unknown version": ("v7", lambda file: None, "'v7', which does not exist", "-C names another workspace"),
     "no champion yet": ("champion", lambda file: None, "'champion', which does not exist"),
-    "random bytes": ("noise.onnx", lambda file: file.write_bytes(b"\x07" * 999), "ONNX Runtime refuses"),
+    "random bytes": ("noise.onnx", lambda file: file.write_bytes(b"\x07" * 999), "cannot be read as ONNX"),
     "no metadata of ours": ("foreign.onnx", _foreign_onnx, "without class names", "handoff/current"),
     "another file": ("model.pt", lambda file: file.write_bytes(b"x"), "a .pt file", "handoff/current"),
     "another folder": ("folder", lambda file: file.mkdir(), "a folder without model.onnx", "handoff/current"),
