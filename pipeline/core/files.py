@@ -9,10 +9,11 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -112,6 +113,31 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class NotAFileError(OSError):
+    """A named pipe, a device or a socket where a file was expected."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; what is none is refused, because a named pipe would be waited for without end.
+
+    Raises:
+        NotAFileError: a named pipe, a device or a socket.
+        OSError: as ``open``.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    with open(descriptor, "rb") as file:
+        if (kind := kind_of(os.fstat(descriptor).st_mode)) is not None:
+            raise NotAFileError(errno.EINVAL, f"{kind}, not a file", str(path))
+        yield file
+
+
+def kind_of(mode: int) -> str | None:
+    """What something is that is neither a file nor a folder, in words; None for those."""
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -15,6 +15,7 @@ from pipeline.core import memory
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
+from pipeline.core.files import reading
 from pipeline.data.images import decode
 from pipeline.serving import admission
 from pipeline.serving.onnx_file import OnnxFile, decode_property
@@ -146,7 +147,8 @@ def batches_by_size(images: Iterable[np.ndarray], batch_size: int) -> Iterator[t
 def _decoded(file: Path) -> tuple[Path, np.ndarray | None]:
     """None for a file that is not, or not quite, an image."""
     try:
-        return file, decode(file.read_bytes())
+        with reading(file) as opened:
+            return file, decode(opened.read())
     except UNREADABLE:
         return file, None
 
