@@ -16,7 +16,7 @@ from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
 from pipeline.core.files import reading
-from pipeline.data.images import decode
+from pipeline.data.images import MAX_PIXELS, decode
 from pipeline.serving import admission
 from pipeline.serving.onnx_file import OnnxFile, decode_property
 
@@ -107,17 +107,25 @@ class Predictor:
     def stream(self, files: Iterable[Path], unreadable: Callable[[str], object]) -> Iterator[tuple[Path, np.ndarray]]:
         """Each image file with its probabilities, float32 [classes], in order and as the work goes on.
 
-        Files that cannot be decoded are left out; ``unreadable`` is called with the name of each.
+        Files that cannot be decoded are left out, and so are images so long that scaling them would fill the memory;
+        ``unreadable`` is called with the name of each.
         """
         for part in batched(mapped_ahead(_decoded, files), HELD_IMAGES):
             good = []
             for file, image in part:
-                if image is None:
+                if image is None or self._is_too_long(image):
                     unreadable(str(file))
                 else:
                     good.append((file, image))
             rows = self.probabilities(image for _, image in good)
             yield from zip([file for file, _ in good], rows, strict=True)
+
+    def _is_too_long(self, image: np.ndarray) -> bool:
+        """Where the shorter side is scaled to a fixed length, the longer one grows with it."""
+        chosen = self.metadata.get("preprocessing")
+        resize_px = chosen.get("resize_px") if isinstance(chosen, dict) and chosen.get("fit") == "crop" else None
+        height, width = image.shape[:2]
+        return isinstance(resize_px, int) and resize_px**2 * max(height, width) > MAX_PIXELS * min(height, width)
 
     @property
     def _none(self) -> np.ndarray:
@@ -178,6 +186,7 @@ def _run_limited(session: InferenceSession, batch: np.ndarray, origin: str) -> l
     import onnxruntime
 
     run = onnxruntime.RunOptions()
+    run.log_severity_level = 4  # what goes wrong is told below
     timer = threading.Timer(LONGEST_CALL_S, lambda: setattr(run, "terminate", True))
     timer.daemon = True
     timer.start()
