@@ -18,7 +18,7 @@ import httpx
 
 from flows import services
 from flows.environment import DATABASE, database_url
-from flows.services import HOST, Service
+from flows.services import HOST, OWNER_ONLY, Service
 
 NAME = "prefect"
 API_URL = "PREFECT_API_URL"
@@ -38,6 +38,7 @@ def service(workspace: Path, port: int, *, schedules: bool = True) -> Service:
         url=url,
         health_url=f"{url}/api/health",
         environment=environment,
+        umask=OWNER_ONLY,
     )
 
 

@@ -25,6 +25,9 @@ from pipeline.core.errors import InputError, ServiceError
 from pipeline.core.files import Document
 
 FOLDER = ".graftline/servers"
+OWNER_ONLY = 0o077
+"""Umask of the servers, whose databases and logs are their owner's; a worker's runs write what others may read."""
+
 HOST = "127.0.0.1"
 START_WITHIN_S = 120.0
 STOP_WITHIN_S = 10.0
@@ -43,6 +46,8 @@ class Service(NamedTuple):
     health_text: str = ""
     """What the answer must contain, too."""
     environment: Mapping[str, str] = MappingProxyType({})
+    umask: int = -1
+    """For what it writes; -1 leaves the user's."""
 
 
 class Running(Document):
@@ -141,7 +146,7 @@ def port_for(wanted: int, name: str) -> int:
 def _spawn(service: Service, command: list[str], workspace: Path) -> Running:
     log = workspace / FOLDER / f"{service.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with open(log, "wb", opener=_for_its_owner) as output:
         process = subprocess.Popen(
             command,
             cwd=workspace,
@@ -149,6 +154,7 @@ def _spawn(service: Service, command: list[str], workspace: Path) -> Running:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            umask=service.umask,
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we then stop it in order
         )
     return Running(
@@ -160,6 +166,11 @@ def _spawn(service: Service, command: list[str], workspace: Path) -> Running:
         health_text=service.health_text,
         log=str(log),
     )
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """A log may quote addresses: nobody else reads it."""
+    return os.open(path, flags, 0o600)
 
 
 def _answers(url: str, text: str) -> bool:

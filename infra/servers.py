@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from flows import prefect_server, services
-from flows.services import HOST, Running, Service
+from flows.services import HOST, OWNER_ONLY, Running, Service
 from pipeline import params
 from pipeline.core.errors import GraftlineError
 from pipeline.tracking import session
@@ -99,7 +99,7 @@ def _mlflow(workspace: Path, wanted_port: int) -> Service:
     # Without it any page open in a browser could reach the server under a name that resolves to loopback.
     command += ["--allowed-hosts", f"{HOST}:{port},localhost:{port}"]
     url = f"http://{HOST}:{port}"
-    return Service("mlflow", command, url=url, health_url=f"{url}/health", environment=NO_JOBS)
+    return Service("mlflow", command, url=url, health_url=f"{url}/health", environment=NO_JOBS, umask=OWNER_ONLY)
 
 
 def _database(workspace: Path) -> str:

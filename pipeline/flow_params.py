@@ -47,6 +47,7 @@ class Notify(Params):
         description="URL that receives each outcome as JSON (Slack and others read its `text`); "
         "$NAME takes it from the environment, which keeps it out of this file",
     )
+    allow_private: bool = Field(False, description="allow a webhook on this machine or in a private network")
 
     @field_validator("webhook")
     @classmethod

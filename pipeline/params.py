@@ -17,6 +17,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import ParamsError, WorkspaceError
 from pipeline.core.files import replacing
 from pipeline.core.params import ChosenByName, Params
+from pipeline.core.redaction import redact
 from pipeline.flow_params import Notify, Publish, Tracking
 from pipeline.stages import backbone as backbone_stage
 from pipeline.stages import domains as domains_stage
@@ -34,6 +35,8 @@ FILE = "params.yaml"
 
 UNION_BRANCH = re.compile(r"^(literal\[.*\]|(constrained-)?(int|float|str))$")
 """What pydantic puts into a problem's place for a value that may be of several types."""
+
+YAML_TAGS = "tag:yaml.org,2002:"
 
 SECRET_KEYS = ("notify.webhook", "tracking.uri")
 """Their values stay out of messages: a URL may hold a token."""
@@ -153,15 +156,25 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise no_workspace(path.parent)
     try:
-        document = _yaml().load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tag = _tag(text)
+        document = None if tag else _yaml().load(text)
     except UnicodeDecodeError as error:
         raise _no_yaml(f"bytes that are not UTF-8 ({error.reason})", path, "Save the file as UTF-8.") from None
     except YAMLError as error:
         advice = "Mend that line (a missing space after ':' or an unclosed quote or bracket is usual)."
         raise _no_yaml(_yaml_problem(error), path, advice) from None
+    if tag:
+        raise _no_yaml(f"the tag {tag}", path, "Take it out: plain values stand here, and no objects are made of them.")
     if document is not None and not isinstance(document, dict):
         raise _no_yaml(f"{document!r}", path, "Write sections, such as `train:`, with `key: value` lines below them.")
     return {} if document is None else document
+
+
+def _tag(text: str) -> str | None:
+    """The first tag, such as ``!!python/name:os.system``; the loader would leave that of a mapping out and go on."""
+    tags = (getattr(event, "tag", None) for event in _yaml().parse(text))
+    return next((str(tag).replace(YAML_TAGS, "!!") for tag in tags if tag is not None), None)
 
 
 def no_workspace(folder: Path) -> WorkspaceError:
@@ -208,7 +221,7 @@ def _assign(document: dict[str, Any], text: str) -> str | None:
     section[last] = parsed
     if old == parsed:
         return None
-    return f"{key}: changed" if key in SECRET_KEYS else f"{key}: {_plain(old)} → {_plain(parsed)}"
+    return f"{key}: changed" if key in SECRET_KEYS else f"{key}: {redact(_plain(old))} → {redact(_plain(parsed))}"
 
 
 def _parsed(key: str, value: str) -> Any:
@@ -259,7 +272,7 @@ def _shown(key: str, value: Any) -> str:
     """What was found, unless it is a secret."""
     if key in SECRET_KEYS:
         return "another value (not shown: it may hold a secret)"
-    return "null" if value is None else repr(value)
+    return "null" if value is None else redact(repr(value))
 
 
 def _expectation(problem: Any) -> str:

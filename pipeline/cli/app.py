@@ -13,6 +13,7 @@ import typer
 
 from pipeline.core import disk, telemetry
 from pipeline.core.errors import GraftlineError, WorkspaceError
+from pipeline.core.redaction import redact
 
 app = typer.Typer(
     name="graftline",
@@ -72,7 +73,8 @@ def _forbidden(error: PermissionError) -> WorkspaceError:
 
 
 def _kept_traceback() -> str:
+    told = redact(traceback.format_exc())
     with tempfile.NamedTemporaryFile("w", prefix="graftline-", suffix=".log", delete=False) as file:
-        traceback.print_exc(file=file)
-    last = traceback.format_exc().strip().splitlines()[-1]
+        file.write(told)
+    last = told.strip().splitlines()[-1]
     return f"{last}\n  the whole traceback is in {file.name}; please report it."

@@ -1,4 +1,4 @@
-"""``predict``: answers from a bundle by ONNX Runtime alone; neither torch nor MLflow is loaded.
+"""``predict``: answers from a bundle by ONNX Runtime, once onnx has looked into it; torch and MLflow are not loaded.
 
 A bundle is verified before anything of it is loaded.
 """
@@ -69,7 +69,9 @@ def _files(images: list[Path]) -> list[Path]:
                 where="graftline predict",
                 remedy="Check the path.",
             )
-        inside = sorted(file for file in path.rglob("*") if is_image_name(file.name)) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if is_image_name(file.name) and not file.is_dir())
         if not inside:
             raise DataError(
                 expected="an image or a folder of images",

@@ -9,10 +9,11 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -106,12 +107,46 @@ def _sync(path: Path) -> None:
     """Flush to disk before the rename, so that a power cut cannot leave an empty file under the final name."""
     if path.is_symlink():
         return
+    for folder in [] if path.is_file() else [path, *(item for item in path.rglob("*") if item.is_dir())]:
+        _close_to_strangers(folder, folder.lstat().st_mode)
     for entry in [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]:
         descriptor = os.open(entry, os.O_RDONLY)
         try:
+            _close_to_strangers(descriptor, os.fstat(descriptor).st_mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class NotAFileError(OSError):
+    """A named pipe, a device or a socket where a file was expected."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; what is none is refused, because a named pipe would be waited for without end.
+
+    Raises:
+        NotAFileError: a named pipe, a device or a socket.
+        OSError: as ``open``.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    with open(descriptor, "rb") as file:
+        if (kind := kind_of(os.fstat(descriptor).st_mode)) is not None:
+            raise NotAFileError(errno.EINVAL, f"{kind}, not a file", str(path))
+        yield file
+
+
+def kind_of(mode: int) -> str | None:
+    """What something is that is neither a file nor a folder, in words; None for those."""
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _close_to_strangers(entry: Path | int, mode: int) -> None:
+    """Nobody but its owner and group may write it, whatever the process's umask: models and history are trusted."""
+    if stat.S_IMODE(mode) & stat.S_IWOTH and not stat.S_ISLNK(mode):
+        os.chmod(entry, stat.S_IMODE(mode) & ~stat.S_IWOTH)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

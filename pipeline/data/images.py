@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from pipeline.core import digests
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.errors import DataError
+from pipeline.core.files import NotAFileError, reading
 
 if TYPE_CHECKING:
     from pipeline.data.manifest import Manifest
@@ -101,9 +102,11 @@ class ImageStore:
 
     def _read(self, path: str, offset: int, length: int) -> bytes:
         try:
-            with (self._workspace / path).open("rb") as file:
+            with reading(self._workspace / path) as file:
                 file.seek(offset)
                 return file.read(length)
+        except NotAFileError as error:
+            raise _changed(path, str(error.strerror)) from error
         except FileNotFoundError as error:
             raise _changed(path, "no file: it has gone since ingest") from error
 

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.core import digests
 from pipeline.core.ahead import started_ahead
+from pipeline.core.files import reading
 from pipeline.data.images import TooManyPixelsError, opened, to_rgb
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Inspection(NamedTuple):
 def inspect(content: bytes | Path) -> Inspection:
     """Inspect encoded bytes, or a file that is read once. Never raises for a bad image: it says so in ``error``."""
     try:
-        encoded = content.read_bytes() if isinstance(content, Path) else content
+        encoded = _read(content) if isinstance(content, Path) else content
     except OSError as error:
         return Inspection(id=digests.of_bytes(b""), bytes=0, error=f"cannot be read: {error.strerror or error}")
     seen = Inspection(id=digests.of_bytes(encoded), bytes=len(encoded))
@@ -53,6 +54,11 @@ def inspect(content: bytes | Path) -> Inspection:
         return seen._replace(error="needs more memory to decode than there is")
     except Exception as error:  # noqa: BLE001 - on broken bytes Pillow's decoders raise SyntaxError, struct.error, …
         return seen._replace(error=f"is broken: {str(error) or type(error).__name__}")
+
+
+def _read(file: Path) -> bytes:
+    with reading(file) as opened_file:
+        return opened_file.read()
 
 
 def _decoded(seen: Inspection, encoded: bytes) -> Inspection:

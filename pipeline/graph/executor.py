@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import digests, disk, errors, files
 from pipeline.core.context import Context
@@ -177,9 +178,15 @@ def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
     Raises:
         BusyError: another DVC command held the repository all the while.
         WorkspaceError: DVC cannot read dvc.yaml or finds no repository.
+        InputError: what a stage reads from outside holds something that is no file.
     """
     from dvc.repo import Repo
 
+    names = list(names)
+    if (workspace / params.FILE).is_file():  # where there is none, DVC says what else is missing
+        settings = load(workspace)
+        for name in names:
+            outside.check_kinds(workspace, BY_NAME[name], settings)
     file = workspace.resolve() / dvcfile.FILE
     # A bare name is sought in the current folder. All stages at once take DVC the time of three one by one.
     target = str(file) if name is None else f"{file}:{name}"

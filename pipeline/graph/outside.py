@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.core import plugins
 from pipeline.core.errors import DataError, InputError, ParamsError, WeightsError
+from pipeline.core.files import kind_of
 from pipeline.graph.table import SOURCES, Stage
 
 if TYPE_CHECKING:
@@ -41,6 +44,44 @@ def places(stage: Stage, settings: Settings) -> list[Place]:
         files = getattr(settings.train.strategy, "statistics", ())
         found += [Place("train.strategy.statistics", str(file.expanduser()), DataError) for file in files]
     return found
+
+
+def check_kinds(workspace: Path, stage: Stage, settings: Settings) -> None:
+    """Files and folders only: DVC, which reads them all, waits for a named pipe without end, and fails at a link that
+    leads nowhere.
+
+    Raises:
+        DataError, WeightsError, ParamsError: with the key that names the place, and what lies there.
+    """
+    for place in places(stage, settings):
+        for path, kind in _oddities(workspace / place.path):
+            raise place.error(
+                expected="files and folders",
+                found=f"{kind}, {path}",
+                where=f"{place.key} in params.yaml",
+                remedy="Remove it, or move it elsewhere.",
+            )
+
+
+def _oddities(place: Path) -> Iterator[tuple[str, str]]:
+    """What is neither a file nor a folder, with what it is instead; links are followed as far as they lead to files."""
+    waiting = [os.fspath(place)]
+    while waiting:
+        path = waiting.pop()
+        try:
+            if (kind := kind_of(os.stat(path).st_mode)) is not None:
+                yield path, kind
+            elif os.path.isdir(path):
+                with os.scandir(path) as entries:
+                    waiting += [entry.path for entry in entries if not _is_harmless(entry)]
+        except OSError:  # gone meanwhile, or forbidden: who reads it will say so
+            if os.path.islink(path):
+                yield path, "a link that leads nowhere"
+
+
+def _is_harmless(entry: os.DirEntry[str]) -> bool:
+    """A file, as known without asking again for most; or a linked folder, which may lead in a circle."""
+    return entry.is_file() or (entry.is_symlink() and entry.is_dir())
 
 
 def check(workspace: Path, stage: Stage, settings: Settings) -> None:

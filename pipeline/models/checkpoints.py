@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.core import digests
+from pipeline.core import archives, digests
 from pipeline.core.errors import WeightsError
 from pipeline.core.files import Document, replacing
 from pipeline.data.preprocessing import Preprocessing
@@ -29,6 +29,9 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 
 NESTS = ("state_dict", "model_state_dict", "model", "weights")
 """Keys under which trainers put the weights beside epoch numbers and optimizer state."""
+
+REPEATED = 4
+"""How many times a file's size its tensors may come to: tied weights are stored once and named twice."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -184,6 +187,7 @@ def _read(path: Path, where: str) -> State:
             remedy="Save the weights with safetensors.torch.save_file or torch.save(state_dict).",
         )
     loaded = _read_safetensors(path, where) if path.suffix == ".safetensors" else _read_torch(path, where)
+    _check_sizes(loaded, path, where)
     return {name: value.float() if value.is_floating_point() else value for name, value in loaded.items()}
 
 
@@ -199,10 +203,40 @@ def _read_safetensors(path: Path, where: str) -> State:
         ) from error
 
 
+def _check_sizes(loaded: State, path: Path, where: str) -> None:
+    """A few bytes can stand for a tensor of any size: one number that is repeated, or a sparse one."""
+    sparse = [name for name, value in loaded.items() if value.layout != torch.strided]
+    told = sum(value.numel() * value.element_size() for value in loaded.values() if value.layout == torch.strided)
+    if sparse or told > REPEATED * path.stat().st_size:
+        found = f"the sparse tensor {sparse[0]}" if sparse else f"{told / 1e6:,.0f} MB of tensors"
+        raise WeightsError(
+            expected="a file that holds its tensors in full",
+            found=f"{found} in {path.name} of {path.stat().st_size / 1e6:,.1f} MB",
+            where=where,
+            remedy="Save it again where you trust it: {name: value.to_dense().contiguous() for each of state_dict()}.",
+        )
+
+
+def _check_not_packed(path: Path, where: str) -> None:
+    """torch.save writes a zip without compression."""
+    try:
+        archives.check_not_packed(path)
+    except ValueError as error:
+        raise WeightsError(
+            expected="a checkpoint written by torch.save",
+            found=f"{path.name}: {error}",
+            where=where,
+            remedy="Fetch the file again and compare its sha256 with the publisher's.",
+        ) from None
+
+
 def _read_torch(path: Path, where: str) -> State:
     try:
+        _check_not_packed(path, where)
         with warnings.catch_warnings(action="ignore"):  # of an odd pickle protocol: the message below says enough
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             expected="a file that holds tensors only",
@@ -294,6 +328,15 @@ def _check_names(body: State, wanted: State, row: Backbone, path: Path, where: s
 
 def _check_shapes(body: State, wanted: State, row: Backbone, path: Path, where: str) -> None:
     wrong = [name for name in wanted if body[name].shape != wanted[name].shape]
+    kinds = [name for name in wanted if body[name].is_floating_point() != wanted[name].is_floating_point()]
+    if kinds and not wrong:
+        name = kinds[0]
+        raise WeightsError(
+            expected=f"{row.name} with {name} of type {wanted[name].dtype}",
+            found=f"{path.name} where it is {body[name].dtype} ({len(kinds)} such tensors)",
+            where=where,
+            remedy="Give the weights as they were trained, not a quantised copy.",
+        )
     if wrong:
         name = wrong[0]
         raise WeightsError(

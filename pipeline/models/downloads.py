@@ -5,21 +5,42 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from typing import BinaryIO, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
-from pipeline.core import digests
+from pipeline.core import digests, web
 from pipeline.core.errors import ServiceError, WeightsError
 from pipeline.core.files import replacing
 from pipeline.core.progress import Meter
+from pipeline.core.redaction import redact
+from pipeline.core.secrets import filled
+from pipeline.core.web import Rules
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import Backbone
 from pipeline.models.checkpoints import SUFFIXES, verify
 
 TIMEOUT_S = 30.0
 """Longest wait for a connection or for the next bytes; a whole download may take longer."""
+
+WHOLE_S = 4 * 3600.0
+"""Longest time for a whole download: a server that sends a byte now and then must not hold a run for ever."""
+
+MAX_BYTES = 8 * 10**9
+"""Largest checkpoint that is fetched; the largest that torchvision publishes has 4.9 GB."""
+
+MAX_HOPS = 5
+"""How often a server may send us on."""
+
+AS_IT_IS = {"accept-encoding": "identity"}
+"""An answer that the server has packed may be a thousand times larger when it is unpacked."""
+
+LONGEST_NAME = 200
+"""Characters of a file's name that every file system takes."""
+
+MLFLOW_SCHEMES = ("runs", "models", "mlflow-artifacts")
+"""Those that stay with the tracking store; MLflow would ask any address under the others."""
 
 
 class Published(NamedTuple):
@@ -71,65 +92,119 @@ def from_torchvision(checkpoint: Published, cache: Path, where: str) -> Path:
     return from_url(checkpoint.url, checkpoint.digest_prefix, cache, where)
 
 
-def from_url(url: str, sha256: str, cache: Path, where: str, *, insecure: bool = False) -> Path:
+def from_url(
+    url: str,
+    sha256: str,
+    cache: Path,
+    where: str,
+    *,
+    insecure: bool = False,
+    allow_private: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> Path:
     """Download ``url`` once; later calls find it in ``cache`` under its digest.
 
+    ``$NAME`` in the address is taken from the environment. Each redirect is checked as the address itself is.
+
+    Args:
+        insecure: http too.
+        allow_private: servers on this machine and in private networks too.
+        max_bytes: a larger file is not fetched.
+
     Raises:
-        WeightsError: not https (and not ``insecure``), refused by the server, or not the digest asked for.
-        ServiceError: the server cannot be reached.
+        WeightsError: an address that may not be asked, a refusal by the server, too large, or not the digest asked for.
+        ParamsError: a variable that the address names is not set.
+        ServiceError: the server cannot be reached, or takes too long.
     """
-    _check_scheme(url, where, insecure=insecure)
-    kept = cache / "downloads" / sha256.lower() / (Path(urlsplit(url).path).name or "weights")
+    address = filled(url, where)
+    rules = Rules(
+        WeightsError,
+        where,
+        schemes=("https", "http") if insecure else ("https",),
+        private=allow_private,
+        hops=MAX_HOPS,
+        wait_s=TIMEOUT_S,
+        whole_s=WHOLE_S,
+    )
+    web.check_scheme(address, rules)
+    kept = cache / "downloads" / sha256.lower() / _file_name(address)
     if not kept.is_file():
         with replacing(kept) as fresh:
-            _stream(url, fresh, where)
+            _stream(address, fresh, rules, max_bytes)
             verify(fresh, sha256, where)
     verify(kept, sha256, where)
     return kept
 
 
-def _check_scheme(url: str, where: str, *, insecure: bool) -> None:
-    scheme = urlsplit(url).scheme
-    if scheme != "https" and not (insecure and scheme == "http"):
-        raise WeightsError(
-            expected="an https:// address",
-            found=_without_secrets(url),
-            where=where,
-            remedy="Use https, or set insecure: true for a server of your own (the sha256 is checked all the same).",
-        )
+def _file_name(url: str) -> str:
+    """The last part of the address's path; never one that leads elsewhere."""
+    name = Path(urlsplit(url).path).name
+    return name if name not in ("", "..") and len(name) <= LONGEST_NAME else "weights"
 
 
-def _stream(url: str, path: Path, where: str) -> None:
+def _stream(url: str, path: Path, rules: Rules, max_bytes: int) -> None:
+    shown = web.without_secrets(url)
     try:
-        with (
-            httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT_S) as response,
-            path.open("wb") as file,
-        ):
+        with web.answer("GET", url, rules, headers=AS_IT_IS) as response, path.open("wb") as file:
             response.raise_for_status()
-            meter = Meter(what="download", unit="kB", total=int(response.headers.get("content-length", 0)) // 1000)
-            for block in response.iter_bytes(1 << 20):
-                file.write(block)
-                meter.advance(len(block) // 1000)
-            meter.close()
+            _receive(response, file, _Limit(max_bytes, shown, rules.where))
     except httpx.HTTPStatusError as error:
         raise WeightsError(
             expected="a file to download",
-            found=f"status {error.response.status_code} from {_without_secrets(url)}",
-            where=where,
+            found=f"status {error.response.status_code} from {shown}",
+            where=rules.where,
             remedy="Correct the address, or download the file yourself and set weights: {file: PATH}.",
-        ) from error
-    except httpx.HTTPError as error:
+        ) from None  # httpx's message has the whole address
+    except httpx.InvalidURL:
+        raise WeightsError(
+            expected="an https:// address", found=f"'{shown}'", where=rules.where, remedy="Correct the address."
+        ) from None
+    except (httpx.HTTPError, web.TooSlowError) as error:
         raise ServiceError(
-            f"Could not download {_without_secrets(url)}: {error or type(error).__name__}.\n"
+            f"Could not download {shown}: {redact(str(error)) or type(error).__name__}.\n"
             "  remedy: try again, or download the file elsewhere and set backbone.weights: {file: PATH}."
-        ) from error
+        ) from None
 
 
-def _without_secrets(url: str) -> str:
-    """The address without user, password and query, which may hold tokens."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
+class _Limit(NamedTuple):
+    """The largest file that is fetched."""
+
+    bytes: int
+    shown: str
+    where: str
+
+    def check(self, size: int, found: str) -> None:
+        if size > self.bytes:
+            raise WeightsError(
+                expected=f"a file of at most {self.bytes / 1e6:,.0f} MB",
+                found=f"{found} from {self.shown}",
+                where=self.where,
+                remedy="Correct the address, or download the file yourself and set weights: {file: PATH}.",
+            )
+
+
+def _receive(response: httpx.Response, file: BinaryIO, limit: _Limit) -> None:
+    """Write the body block by block, and stop where it grows too large, whatever its header says."""
+    packed = response.headers.get("content-encoding", "identity")
+    if packed != "identity":
+        raise WeightsError(
+            expected="the file as it is",
+            found=f"one that the server has packed ({packed}) from {limit.shown}",
+            where=limit.where,
+            remedy="Download the file yourself and set weights: {file: PATH}.",
+        )
+    told = response.headers.get("content-length", "")
+    size = int(told) if told.isdecimal() else 0
+    limit.check(size, f"{size / 1e6:,.0f} MB")
+    meter, received = Meter(what="download", unit="kB", total=size // 1000), 0
+    try:
+        for block in response.iter_raw():
+            received += len(block)
+            limit.check(received, f"more than {limit.bytes / 1e6:,.0f} MB")
+            file.write(block)
+            meter.advance(received // 1000 - meter.done)
+    finally:
+        meter.close()
 
 
 def from_mlflow(uri: str, sha256: str, cache: Path, where: str, *, tracking_uri: str | None) -> Path:
@@ -139,12 +214,13 @@ def from_mlflow(uri: str, sha256: str, cache: Path, where: str, *, tracking_uri:
     ``cache`` under its digest.
 
     Raises:
-        WeightsError: no store is named, it has nothing there, a folder that does not hold exactly one checkpoint, or
-            not the digest asked for.
+        WeightsError: an address that leads away from the store, no store is named, it has nothing there, a folder that
+            does not hold exactly one checkpoint, or not the digest asked for.
     """
+    _check_artifact(uri, where, tracking_uri)
     if tracking_uri is None:
         raise WeightsError(
-            expected=f"a tracking store to look for {_without_secrets(uri)} in",
+            expected=f"a tracking store to look for {web.without_secrets(uri)} in",
             found="none",
             where=where,
             remedy="Set tracking.uri in params.yaml, or MLFLOW_TRACKING_URI.",
@@ -159,6 +235,20 @@ def from_mlflow(uri: str, sha256: str, cache: Path, where: str, *, tracking_uri:
     return found
 
 
+def _check_artifact(uri: str, where: str, tracking_uri: str | None) -> None:
+    """The artifact lies with the store: MLflow would follow other addresses to wherever they lead."""
+    parts = urlsplit(uri)
+    store = urlsplit(tracking_uri or "").netloc.rpartition("@")[2]
+    is_elsewhere = parts.scheme == "mlflow-artifacts" and parts.netloc not in ("", store)
+    if parts.scheme not in MLFLOW_SCHEMES or is_elsewhere:
+        raise WeightsError(
+            expected="an artifact of the tracking store: runs:/…, models:/… or mlflow-artifacts:/…",
+            found=web.without_secrets(uri),
+            where=where,
+            remedy="Use one of those, or {file: PATH} or {url: …, sha256: …}.",
+        )
+
+
 def _download_artifacts(uri: str, into: Path, where: str, tracking_uri: str) -> None:
     from mlflow import artifacts
     from mlflow.exceptions import MlflowException
@@ -169,8 +259,8 @@ def _download_artifacts(uri: str, into: Path, where: str, tracking_uri: str) -> 
             artifact_uri=uri, dst_path=os.fspath(into), tracking_uri=tracking_uri, registry_uri=tracking_uri
         )
     except (MlflowException, OSError) as error:
-        shown, said = _without_secrets(uri), (str(error).splitlines() or [type(error).__name__])[0]
-        said = said.replace(uri, shown).replace(tracking_uri, _without_secrets(tracking_uri))
+        shown, said = web.without_secrets(uri), (str(error).splitlines() or [type(error).__name__])[0]
+        said = said.replace(uri, shown).replace(tracking_uri, web.without_secrets(tracking_uri))
         raise WeightsError(
             expected="an MLflow artifact",
             found=f"nothing usable at {shown} ({said})",
@@ -185,7 +275,7 @@ def _only_checkpoint(folder: Path, uri: str, where: str) -> Path:
     if len(found) != 1:
         raise WeightsError(
             expected="one checkpoint file",
-            found=f"{len(found)} below {_without_secrets(uri)}",
+            found=f"{len(found)} below {web.without_secrets(uri)}",
             where=where,
             remedy="Add the file's name to the address.",
         )

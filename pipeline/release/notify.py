@@ -5,20 +5,19 @@ The webhook's URL is a secret (its path holds the key): it is in no message, no 
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-from collections.abc import Iterator
 from typing import Any
 
+from pipeline.core import web
 from pipeline.core.errors import ParamsError, ServiceError
+from pipeline.core.web import Rules
 from pipeline.flow_params import Notify
 from pipeline.release.decide import Outcome
 
 TIMEOUT_S = 10.0
 
-_CHATTY = ("httpx", "httpcore")
-"""Loggers that name every URL they call."""
+WHOLE_S = 30.0
+"""Longest time for the whole exchange."""
 
 
 def notice(outcome: Outcome, workspace: str) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def send(params: Notify, body: dict[str, Any]) -> bool:
     """POST ``body`` to the webhook; False where none is set. Retrying is the caller's affair.
 
     Raises:
-        ParamsError: the environment variable it names is not set.
+        ParamsError: an address that may not be asked, or the environment variable it names is not set.
         ServiceError: no answer, or not a good one.
     """
     url = address(params)
@@ -48,14 +47,37 @@ def send(params: Notify, body: dict[str, Any]) -> bool:
         return False
     import httpx
 
-    with _silent():
-        try:
-            answer = httpx.post(url, json=body, timeout=TIMEOUT_S)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceError(f"The webhook (notify.webhook) did not answer: {type(error).__name__}.") from None
-    if not answer.is_success:
-        raise ServiceError(f"The webhook (notify.webhook) answered {answer.status_code}.")
+    try:
+        with web.answer("POST", url, _rules(params), json=body) as answer:
+            status, is_success = answer.status_code, answer.is_success
+    except (httpx.HTTPError, httpx.InvalidURL, web.TooSlowError) as error:
+        raise ServiceError(f"The webhook (notify.webhook) did not answer: {type(error).__name__}.") from None
+    if not is_success:
+        raise ServiceError(f"The webhook (notify.webhook) answered {status}.")
     return True
+
+
+def check(params: Notify) -> None:
+    """See that the notice will have an address that may be asked.
+
+    Raises:
+        ParamsError: it may not, or the environment variable that it names is not set.
+    """
+    if (url := address(params)) is not None:
+        web.check(url, _rules(params))
+
+
+def _rules(params: Notify) -> Rules:
+    """A webhook that sends us on is not followed: the notice is for the one that was named."""
+    return Rules(
+        ParamsError,
+        "notify.webhook in params.yaml",
+        schemes=("https", "http"),
+        private=params.allow_private,
+        wait_s=TIMEOUT_S,
+        whole_s=WHOLE_S,
+        shown=lambda _: "the webhook's (not shown: it may hold a secret)",
+    )
 
 
 def address(params: Notify) -> str | None:
@@ -79,16 +101,3 @@ def address(params: Notify) -> str | None:
             remedy=f"export {name}=https://…, or set notify.webhook to null.",
         )
     return found
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """httpx logs each request's URL at INFO: not this one's."""
-    before = {name: logging.getLogger(name).level for name in _CHATTY}
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

@@ -68,9 +68,9 @@ def check_webhook(settings: Settings) -> None:
     """See that the notice will have an address: better known before hours of training than after.
 
     Raises:
-        ParamsError: the environment variable it names is not set, or holds no address.
+        ParamsError: the environment variable it names is not set or holds no address, or it may not be asked.
     """
-    notify.address(settings.notify)
+    notify.check(settings.notify)
 
 
 def check_signing_key(workspace: Path, settings: Settings) -> None:

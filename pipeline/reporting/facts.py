@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.catalog import CATALOG
 from pipeline.core import digests, plugins
+from pipeline.core.redaction import HIDDEN, redact
 from pipeline.gates._base import PACKAGE
 from pipeline.graph.table import STAGES
 from pipeline.reporting import backbones, data, domains, inside, learning, provenance, scores
 from pipeline.reporting.reading import Json, estimate, finite, history_of, json_of, text_of, words
 from pipeline.reporting.view import Comparison, CostRow, Costs, GateRow, Gates, Headline, Outcome, Page
-from pipeline.tracking.redaction import HIDDEN, redact
 
 if TYPE_CHECKING:
     from pipeline.params import Settings

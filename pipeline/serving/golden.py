@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from PIL import Image
 
+from pipeline.core.archives import check_not_packed
 from pipeline.core.errors import BundleError
 from pipeline.data.manifest import Manifest
 from pipeline.serving.parity import FLIPS
@@ -64,12 +65,14 @@ class Golden(NamedTuple):
             BundleError: there are none, or the file is damaged.
         """
         try:
+            for name in (INPUTS, OUTPUTS):
+                check_not_packed(bundle / name)
             with np.load(bundle / INPUTS) as inputs, np.load(bundle / OUTPUTS) as outputs:
                 images = [inputs[name] for name in sorted(inputs.files)]
                 return cls(
                     [str(name) for name in outputs["names"]], images, outputs["logits"], outputs["probabilities"]
                 )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as problem:
             raise BundleError(
                 expected=f"golden images and answers ({INPUTS}, {OUTPUTS})",
                 found=f"none that can be read ({type(problem).__name__})",

@@ -1,18 +1,23 @@
-"""Predictions with ONNX Runtime alone: what deployment does, and what every gate judges. Never imports torch."""
+"""Predictions with ONNX Runtime: what deployment does, and what every gate judges. Never imports torch."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from pipeline.core import memory
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
-from pipeline.data.images import decode
+from pipeline.core.files import reading
+from pipeline.data.images import MAX_PIXELS, decode
+from pipeline.serving import admission
 from pipeline.serving.onnx_file import OnnxFile, decode_property
 
 if TYPE_CHECKING:
@@ -21,6 +26,15 @@ if TYPE_CHECKING:
 HELD_IMAGES = 256
 """At most this many images wait for others of their size."""
 
+
+MEMORY_SHARE = 0.7
+"""Of the free memory, for models from outside."""
+
+LONGEST_CALL_S = 600.0
+"""For one batch of a model from outside."""
+
+FOLDED_BYTES = 2**18
+"""Largest constant that a model from outside may compute while it is loaded."""
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for files that are not, or not quite, images."""
@@ -47,23 +61,31 @@ class Predictor:
         batch_size: images per call; images of different sizes never share a batch.
         threads: of ONNX Runtime; 0 means one per physical core.
 
+    A model from a path may be anybody's: it gets a share of the memory and of time, and no more.
+
     Raises:
         BundleError: there is no model there, or not one that Graftline exported.
     """
 
     def __init__(self, model: Path | str | OnnxFile, *, batch_size: int = 32, threads: int = 0) -> None:
         content, self.origin = _open(model)
-        self.session = session(content, threads=threads, origin=self.origin)
+        admission.check(content, self.origin)
+        self._is_ours = isinstance(model, OnnxFile)
+        self.session = session(content, threads=threads, origin=self.origin, limited=not self._is_ours)
         properties = self.session.get_modelmeta().custom_metadata_map
-        self.metadata: dict[str, Any] = {key: decode_property(text) for key, text in properties.items()}
-        if "classes" not in self.metadata:
-            raise _not_ours(self.origin, "an ONNX file without class names in its metadata")
-        self.classes: list[str] = self.metadata["classes"]
+        self.metadata: dict[str, Any] = _decoded_properties(properties, self.origin)
+        self.classes: list[str] = _classes(self.metadata, self.origin)
         self._batch_size = batch_size
 
     def run(self, batch: np.ndarray) -> Outputs:
-        """Answers for one uint8 batch [batch, height, width, 3]."""
-        return Outputs(*self.session.run(["logits", "probabilities"], {"images": batch}))
+        """Answers for one uint8 batch [batch, height, width, 3].
+
+        Raises:
+            BundleError: a model from a path that needs more memory or time than it is given, or fails.
+        """
+        if self._is_ours:
+            return Outputs(*self.session.run(["logits", "probabilities"], {"images": batch}))
+        return Outputs(*_run_limited(self.session, batch, self.origin))
 
     def outputs(self, images: Iterable[np.ndarray]) -> Outputs:
         """Answers for uint8 images [height, width, 3] of any sizes, in their order."""
@@ -85,17 +107,25 @@ class Predictor:
     def stream(self, files: Iterable[Path], unreadable: Callable[[str], object]) -> Iterator[tuple[Path, np.ndarray]]:
         """Each image file with its probabilities, float32 [classes], in order and as the work goes on.
 
-        Files that cannot be decoded are left out; ``unreadable`` is called with the name of each.
+        Files that cannot be decoded are left out, and so are images so long that scaling them would fill the memory;
+        ``unreadable`` is called with the name of each.
         """
         for part in batched(mapped_ahead(_decoded, files), HELD_IMAGES):
             good = []
             for file, image in part:
-                if image is None:
+                if image is None or self._is_too_long(image):
                     unreadable(str(file))
                 else:
                     good.append((file, image))
             rows = self.probabilities(image for _, image in good)
             yield from zip([file for file, _ in good], rows, strict=True)
+
+    def _is_too_long(self, image: np.ndarray) -> bool:
+        """Where the shorter side is scaled to a fixed length, the longer one grows with it."""
+        chosen = self.metadata.get("preprocessing")
+        resize_px = chosen.get("resize_px") if isinstance(chosen, dict) and chosen.get("fit") == "crop" else None
+        height, width = image.shape[:2]
+        return isinstance(resize_px, int) and resize_px**2 * max(height, width) > MAX_PIXELS * min(height, width)
 
     @property
     def _none(self) -> np.ndarray:
@@ -125,7 +155,8 @@ def batches_by_size(images: Iterable[np.ndarray], batch_size: int) -> Iterator[t
 def _decoded(file: Path) -> tuple[Path, np.ndarray | None]:
     """None for a file that is not, or not quite, an image."""
     try:
-        return file, decode(file.read_bytes())
+        with reading(file) as opened:
+            return file, decode(opened.read())
     except UNREADABLE:
         return file, None
 
@@ -134,8 +165,74 @@ def _stacked(group: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray
     return [position for position, _ in group], np.stack([image for _, image in group])
 
 
-def session(content: bytes, *, threads: int = 0, origin: str = "the model") -> InferenceSession:
+def _decoded_properties(properties: dict[str, str], origin: str) -> dict[str, Any]:
+    try:
+        return {key: decode_property(text) for key, text in properties.items()}
+    except ValueError:
+        raise _not_ours(origin, "an ONNX file whose metadata cannot be read") from None
+
+
+def _classes(metadata: dict[str, Any], origin: str) -> list[str]:
+    if "classes" not in metadata:
+        raise _not_ours(origin, "an ONNX file without class names in its metadata")
+    names = metadata["classes"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise _not_ours(origin, "an ONNX file whose metadata have no list of class names")
+    return names
+
+
+def _run_limited(session: InferenceSession, batch: np.ndarray, origin: str) -> list[np.ndarray]:
+    """One call that ends: on the first operator after :data:`LONGEST_CALL_S`, or where the memory is used up."""
+    import onnxruntime
+
+    run = onnxruntime.RunOptions()
+    run.log_severity_level = 4  # what goes wrong is told below
+    timer = threading.Timer(LONGEST_CALL_S, lambda: setattr(run, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        return session.run(["logits", "probabilities"], {"images": batch}, run)
+    except Exception as problem:  # ONNX Runtime's errors share no public base class
+        raise _failed(str(problem), run.terminate, origin) from problem
+    finally:
+        timer.cancel()
+
+
+def _failed(said: str, is_late: bool, origin: str) -> BundleError:
+    found = f"one that fails on an image ({said.splitlines()[0][-160:]})"
+    if is_late:
+        found = f"one that took longer than {LONGEST_CALL_S:.0f} s for one batch"
+    elif "memory" in said or "bad_alloc" in said:
+        found = f"one that needs more memory for one batch than the {_memory_share() / 1e9:.1f} GB it is given"
+    return BundleError(
+        expected="a model that answers within the memory and the time there is",
+        found=found,
+        where=origin,
+        remedy="Give a file that 'graftline run' made; for large images, give smaller ones.",
+    )
+
+
+@cache
+def _memory_share() -> int:
+    """Bytes that models from outside may use in this process: a share of what is free when the first is loaded."""
+    return int(MEMORY_SHARE * memory.available_bytes())
+
+
+@cache
+def _limit_arena() -> None:
+    """One arena for all sessions that ask for it; ONNX Runtime takes its size once per process."""
+    import onnxruntime
+
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": _memory_share()}))
+
+
+def session(content: bytes, *, threads: int = 0, origin: str = "the model", limited: bool = False) -> InferenceSession:
     """An ONNX Runtime session on the CPU whose results do not depend on timing.
+
+    ``limited`` gives it a share of the memory, and lets it compute next to nothing while it is loaded.
 
     Raises:
         BundleError: ``content`` is not a model that ONNX Runtime can load.
@@ -149,6 +246,12 @@ def session(content: bytes, *, threads: int = 0, origin: str = "the model") -> I
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
     # int8 on x86 without VNNI: widen where sums of two products would be cut off at 16 bits; float32 is not touched
     options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # never what the first bytes may claim
+    if limited:
+        _limit_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Constants are computed outside the arena: larger ones when they are asked for, within it.
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES))
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # ONNX Runtime's errors share no public base class

@@ -16,6 +16,7 @@ from pipeline.core.context import Context, Result
 from pipeline.core.device import computing, threads_for
 from pipeline.core.errors import WeightsError
 from pipeline.core.params import Params as Base
+from pipeline.core.secrets import has_secret
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.features.options import ExtractionOptions
 from pipeline.models.backbones import BACKBONES
@@ -39,12 +40,27 @@ class File(Base):
 
 
 class Url(Base):
-    """A checkpoint to download; its digest is not optional."""
+    """A checkpoint to download; its digest is not optional.
+
+    Secrets of the address come from the environment: ``https://store.org/w.pt?token=$WEIGHTS_TOKEN``.
+    """
 
     url: str
     sha256: Sha256
     insecure: bool = False
     """Allow http:// (the digest is checked all the same)."""
+    allow_private: bool = False
+    """Allow a server on this machine or in a private network."""
+    max_mb: int = Field(8000, gt=0)
+    """A larger file is not fetched."""
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_secret(cls, url: str) -> str:
+        """DVC copies the section into dvc.lock, which is committed."""
+        if has_secret(url):
+            raise ValueError("an address without a password or a token in it; $NAME takes one from the environment")
+        return url
 
 
 class Mlflow(Base):
@@ -306,7 +322,15 @@ def _locate(choice: Candidate, context: Context, where: str) -> tuple[Path, str,
             verify(path, weights.sha256, where)
         return path, f"file {weights.file.name}", row.preprocessing
     if isinstance(weights, Url):
-        path = downloads.from_url(weights.url, weights.sha256, cache, where, insecure=weights.insecure)
+        path = downloads.from_url(
+            weights.url,
+            weights.sha256,
+            cache,
+            where,
+            insecure=weights.insecure,
+            allow_private=weights.allow_private,
+            max_bytes=weights.max_mb * 10**6,
+        )
         return path, f"downloaded {path.name}", row.preprocessing
     if isinstance(weights, Mlflow):
         store = context.tracking_uri

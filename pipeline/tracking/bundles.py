@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.core import digests
 from pipeline.core.errors import RegistryError
@@ -58,6 +58,8 @@ def restore_bundle(registry: Registry, version: Version, destination: Path, sign
         except (MlflowException, OSError) as error:
             raise _lost(version, run_id, f"no bundle there ({type(error).__name__})") from None
         for name, sha256 in files.items():
+            if not _is_inside(name):
+                raise _lost(version, run_id, f"a file that is to lie outside the bundle, '{name}'")
             source = model if sha256 == version.sha256 else kept / FOLDER / name
             if not source.is_file() or digests.of_file(source) != sha256:
                 raise _lost(version, run_id, f"'{name}' missing or changed")
@@ -68,6 +70,12 @@ def restore_bundle(registry: Registry, version: Version, destination: Path, sign
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _is_inside(name: str) -> bool:
+    """A name within the bundle; the index is the store's word, and may say otherwise."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and bool(path.parts)
 
 
 def _lost(version: Version, run_id: str, found: str) -> RegistryError:

@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.catalog import CATALOG
 from pipeline.core import digests
 from pipeline.core.files import write_text
-from pipeline.tracking.redaction import redact, redacted
+from pipeline.core.redaction import redact, redacted
 from pipeline.tracking.session import Session, asking_mlflow
 
 COSTS = ".graftline/costs"

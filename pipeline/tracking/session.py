@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from pipeline.core import telemetry
 from pipeline.core.errors import ParamsError, ServiceError
-from pipeline.tracking.redaction import redact
+from pipeline.core.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -172,6 +172,7 @@ def _make_database(path: Path) -> None:
 
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)  # left behind by a killed process
+        fresh.touch(mode=0o600)  # before sqlite makes it: params and addresses of runs are its owner's affair
         SqlAlchemyStore(f"{_SQLITE}{fresh.as_posix()}", str(path.parent)).engine.dispose()
         os.replace(fresh, path)
 

@@ -8,19 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from integration_tools import graftline as graftline_process
 from PIL import Image
+from refusals import Answer, assert_refused, in_this_process
 
 from pipeline import params
 from pipeline.catalog import CATALOG
-from pipeline.cli import main
 from pipeline.graph.table import BY_NAME
 from pipeline.release.pin import ensure_pins
 from pipeline.serving import signature, signing_key
@@ -39,28 +37,10 @@ train:
 ROWS = "".join(f"class{label}/{number}.png,class{label}\n" for label in range(2) for number in range(10))
 
 
-class Answer(NamedTuple):
-    """How a command ended and all it said."""
-
-    code: int
-    said: str
-
-
 @pytest.fixture
 def graftline(monkeypatch, capsys) -> Callable[..., Answer]:
     """``graftline("stage", "ingest", "-C", folder)``, in this process."""
-
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["graftline", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-        captured = capsys.readouterr()
-        return Answer(code, captured.out + captured.err)
-
-    return call
+    return in_this_process(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -85,17 +65,6 @@ def change(workspace: Path, old: str, new: str) -> None:
     text = (workspace / "params.yaml").read_text()
     assert old in text
     (workspace / "params.yaml").write_text(text.replace(old, new))
-
-
-def assert_refused(answer: Answer, *parts: str) -> None:
-    """Exit code 2, and one message that holds every part."""
-    assert 2 == answer.code, answer.said
-    assert 1 == answer.said.count("graftline: Expected ")
-    assert 1 == answer.said.count("where: ")
-    assert 1 == answer.said.count("remedy: ")
-    assert "Traceback" not in answer.said
-    missing = [part for part in parts if part not in answer.said]
-    assert [] == missing, answer.said
 
 
 def assert_untouched(workspace: Path, stage: str, params: str) -> None:
@@ -615,7 +584,7 @@ WRONG_MODELS = {
     "missing": ("nope", lambda file: None, "'nope', which does not exist", "graftline models lists"),
     "unknown version": ("v7", lambda file: None, "'v7', which does not exist", "-C names another workspace"),
     "no champion yet": ("champion", lambda file: None, "'champion', which does not exist"),
-    "random bytes": ("noise.onnx", lambda file: file.write_bytes(b"\x07" * 999), "ONNX Runtime refuses"),
+    "random bytes": ("noise.onnx", lambda file: file.write_bytes(b"\x07" * 999), "cannot be read as ONNX"),
     "no metadata of ours": ("foreign.onnx", _foreign_onnx, "without class names", "handoff/current"),
     "another file": ("model.pt", lambda file: file.write_bytes(b"x"), "a .pt file", "handoff/current"),
     "another folder": ("folder", lambda file: file.mkdir(), "a folder without model.onnx", "handoff/current"),

@@ -9,6 +9,7 @@ a/2.png,,,p2,south              (no label, no split of its own)
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def records(params: Params, context: Context) -> Records:
     file = context.workspace / Path(params.path).expanduser()
     root = context.workspace / Path(params.root).expanduser() if params.root else file.parent
     rows = _chosen(_read(file), params, file)
+    _check_texts(rows, params, file)
     _check_splits(rows, params, file)
     paths = [_inside(root, str(path), file) for path in rows[params.path_column]]
     _check_some_exist(paths, root)
@@ -138,6 +140,20 @@ def _check_column(rows: pd.DataFrame, column: str, key: str, file: Path) -> None
         )
 
 
+def _check_texts(rows: pd.DataFrame, params: Params, file: Path) -> None:
+    """A Parquet table can hold lists, mappings and bytes, which are no labels."""
+    for key in ("path_column", "label_column", "split_column", "group_column"):
+        column = getattr(params, key)
+        for value in rows[column] if column in rows.columns and rows[column].dtype == object else ():
+            if not (value is None or isinstance(value, str | numbers.Number)):
+                raise DataError(
+                    expected=f"texts or numbers in column '{column}'",
+                    found=f"{type(value).__name__} in {file}",
+                    where=in_params(key),
+                    remedy="Give each row one text or one number there.",
+                )
+
+
 def _check_splits(rows: pd.DataFrame, params: Params, file: Path) -> None:
     if params.split_column not in rows.columns:
         return
@@ -153,6 +169,13 @@ def _check_splits(rows: pd.DataFrame, params: Params, file: Path) -> None:
 
 def _inside(root: Path, path: str, file: Path) -> Path:
     """The image's place, which must lie below ``root`` by its spelling; links that the user put there are theirs."""
+    if "\0" in path:
+        raise DataError(
+            expected="paths without a zero byte",
+            found=f"{path!r} in {file}",
+            where=in_params("path_column"),
+            remedy="Correct the path, or take the row out.",
+        )
     place = os.path.normpath(root / path)
     if not Path(place).is_relative_to(os.path.normpath(root)):
         raise DataError(

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from pipeline.core.archives import check_not_packed
 from pipeline.core.errors import DataError
 from pipeline.core.files import replacing
 from pipeline.training.classifiers.closed_form import Sums
@@ -77,10 +78,11 @@ class Statistics:
             DataError: the file is not there, or is no contribution.
         """
         try:
+            check_not_packed(path)
             with np.load(path, allow_pickle=False) as held:
                 values = {name: held[name] for name in ("counts", "totals", "products", "classes", "digests")}
             backbone_digest, preprocessing_digest = map(str, values["digests"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
             raise _refused(path, "a contribution of another site", f"{type(error).__name__}: {error}") from None
         sums = Sums(*(values[name].astype(np.float64) for name in ("counts", "totals", "products")))
         _check_shapes(sums, len(values["classes"]), path)

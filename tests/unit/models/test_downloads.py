@@ -44,7 +44,7 @@ def address() -> Iterator[str]:
 
 def test_is_fetched_once(tmp_path: Path, address: str) -> None:
     """The second call finds the file under its digest and asks nobody."""
-    paths = [from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True) for _ in range(2)]
+    paths = [from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True, allow_private=True) for _ in range(2)]
     assert paths[0] == paths[1] == tmp_path / "downloads" / SHA256 / "w.pt"
     assert paths[0].read_bytes() == CONTENT
     assert _Server.served == 1
@@ -53,23 +53,23 @@ def test_is_fetched_once(tmp_path: Path, address: str) -> None:
 def test_wrong_digest_leaves_nothing(tmp_path: Path, address: str) -> None:
     """What does not match is refused and not kept."""
     with pytest.raises(WeightsError, match=SHA256):
-        from_url(f"{address}/w.pt", "0" * 64, tmp_path, "here", insecure=True)
+        from_url(f"{address}/w.pt", "0" * 64, tmp_path, "here", insecure=True, allow_private=True)
     assert [entry for entry in tmp_path.rglob("*") if entry.is_file()] == []
 
 
 def test_a_damaged_copy_in_the_cache_is_found_out(tmp_path: Path, address: str) -> None:
     """The digest is checked on every use, not only after the download."""
-    path = from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True)
+    path = from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True, allow_private=True)
     path.write_bytes(b"rot")
     with pytest.raises(WeightsError, match=SHA256):
-        from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True)
+        from_url(f"{address}/w.pt", SHA256, tmp_path, "here", insecure=True, allow_private=True)
 
 
 def test_plain_http_must_be_asked_for(tmp_path: Path, address: str) -> None:
     """Only https unless the user says otherwise; other schemes never."""
     for url in (f"{address}/w.pt", "ftp://example.org/w.pt", "file:///etc/passwd"):
         with pytest.raises(WeightsError, match="an https:// address"):
-            from_url(url, SHA256, tmp_path, "here", insecure=url.startswith(("ftp", "file")))
+            from_url(url, SHA256, tmp_path, "here", allow_private=True, insecure=url.startswith(("ftp", "file")))
 
 
 def test_a_refused_address_is_shown_without_its_secrets(tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_a_refused_address_is_shown_without_its_secrets(tmp_path: Path) -> None:
 def test_not_found_is_the_users_mistake_and_hides_the_query(tmp_path: Path, address: str) -> None:
     """A 404 says which address, without what may be a token."""
     with pytest.raises(WeightsError, match="status 404") as caught:
-        from_url(f"{address}/none.pth?token=secret", SHA256, tmp_path, "here", insecure=True)
+        from_url(f"{address}/none.pth?token=secret", SHA256, tmp_path, "here", insecure=True, allow_private=True)
     assert "secret" not in str(caught.value)
 
 
 def test_no_answer_is_not_the_users_mistake(tmp_path: Path) -> None:
     """A server that is not there is a ServiceError that says how to do without it."""
     with pytest.raises(ServiceError, match=r"Could not download[\s\S]*file: PATH"):
-        from_url("http://127.0.0.1:9/w.pt", SHA256, tmp_path, "here", insecure=True)
+        from_url("http://127.0.0.1:9/w.pt", SHA256, tmp_path, "here", insecure=True, allow_private=True)
 
 
 def test_torchvision_names_carry_digest_and_sizes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.tracking.redaction import redact, redacted
+from pipeline.core.redaction import redact, redacted
 
 
 @pytest.mark.parametrize(
