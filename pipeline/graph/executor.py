@@ -182,18 +182,17 @@ def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
     """
     from dvc.repo import Repo
 
-    names = list(names)
     if (workspace / params.FILE).is_file():  # where there is none, DVC says what else is missing
         settings = load(workspace)
-        for name in names:
-            outside.check_kinds(workspace, BY_NAME[name], settings)
+        for stage in BY_NAME.values() if name is None else [BY_NAME[name]]:
+            outside.check_kinds(workspace, stage, settings)
     file = workspace.resolve() / dvcfile.FILE
     # A bare name is sought in the current folder. All stages at once take DVC the time of three one by one.
     target = str(file) if name is None else f"{file}:{name}"
     with _asking_dvc(workspace), Repo(str(workspace)) as repo:
         status = _when_free(lambda: repo.status(targets=[target]))
     changed = {target.rpartition(":")[2]: changes for target, changes in status.items()}
-    return {name: _reasons(changed[name]) for name in BY_NAME if name in changed}
+    return {stage: _reasons(changed[stage]) for stage in BY_NAME if stage in changed}
 
 
 @contextlib.contextmanager
