@@ -31,7 +31,7 @@ from flows.steps import (
     Step,
 )
 from pipeline import params
-from pipeline.core.errors import GraftlineError
+from pipeline.core.errors import ChampionMovedError, GraftlineError
 from pipeline.core.lock import workspace_lock
 from pipeline.graph import dvcfile, executor, torn
 from pipeline.graph.executor import Ran
@@ -40,6 +40,9 @@ from pipeline.params import Settings
 from pipeline.release import decide, steps
 from pipeline.release.decide import Outcome
 from pipeline.reporting import report
+
+EVALUATE_AGAIN = 3
+"""So often a run that was overtaken by another workspace's promotion compares with the new champion."""
 
 
 class Runner(abc.ABC):
@@ -91,7 +94,7 @@ def retrain(run: Runner) -> Outcome:
         _prepare(run)
         try:
             _bring_up_to_date(run, record)
-            outcome = run.step(SETTLED) or _decide(run, record)
+            outcome = _settle(run, record)
             _report(run, outcome, fresh=record.id is not None)
         finally:
             record.finish(outcome)
@@ -166,6 +169,17 @@ def _watched(run: Runner, record: _Record) -> AbstractContextManager[None]:
 def _say_ran(run: Runner, ran: Ran) -> None:
     took = f"{ran.seconds:.1f} s" if ran.fresh else "unchanged"
     run.say(f"{ran.stage:<9} {ran.line}  ({took})")
+
+
+def _settle(run: Runner, record: _Record) -> Outcome:
+    """Decide, and where another workspace was faster, evaluate against its champion and decide again."""
+    for _ in range(EVALUATE_AGAIN):
+        try:
+            return run.step(SETTLED) or _decide(run, record)
+        except ChampionMovedError as error:
+            run.say(f"another champion meanwhile ({error.found} instead of {error.expected}): evaluated again")
+            _bring_up_to_date(run, record)
+    return run.step(SETTLED) or _decide(run, record)
 
 
 def _decide(run: Runner, record: _Record) -> Outcome:

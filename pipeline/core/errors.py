@@ -8,6 +8,7 @@ GraftlineError                    exit code 1
 │   ├── WorkspaceError            the folder Graftline was pointed at
 │   ├── BundleError               a model or bundle to predict with
 │   └── RegistryError             versions and aliases
+│       └── ChampionMovedError    another champion than the one that was compared with
 ├── TrainingError                 the numbers went wrong (a NaN loss, a frozen weight that moved)
 ├── StageError                    a stage's process ended badly
 ├── BusyError                     somebody else holds the workspace
@@ -70,6 +71,10 @@ class BundleError(InputError):
 
 class RegistryError(InputError):
     """A model version or alias that was asked for does not exist."""
+
+
+class ChampionMovedError(RegistryError):
+    """The champion is another than the one a decision was made against; nothing was changed."""
 
 
 class TrainingError(GraftlineError):

@@ -173,7 +173,7 @@ def withdraw(workspace: Path, settings: Settings, version: int, reason: str) -> 
 
 
 def smoke_test(workspace: Path, settings: Settings, version: int) -> str:
-    """Load the version by its alias from the registry and repeat the bundle's golden answers.
+    """Load the version from the registry and repeat the bundle's golden answers.
 
     Raises:
         BundleError: the bundle is not whole, or not of this version.
@@ -183,8 +183,7 @@ def smoke_test(workspace: Path, settings: Settings, version: int) -> str:
     from pipeline.release import smoke
 
     registry = Desk(workspace, settings).registry
-    alias = CHAMPION if CHAMPION in registry.version(version).aliases else CHALLENGER
-    return smoke.smoke_test(registry, alias, _bundle(workspace))
+    return smoke.smoke_test(registry, registry.version(version), _bundle(workspace))
 
 
 def promote(workspace: Path, settings: Settings, version: int) -> Move:
@@ -192,18 +191,24 @@ def promote(workspace: Path, settings: Settings, version: int) -> Move:
     noted first; :func:`conclude` ends it.
 
     Raises:
-        RegistryError: somebody moved the alias meanwhile.
+        ChampionMovedError: somebody moved the alias since the evaluation.
     """
     desk, judged = Desk(workspace, settings), decide.judged(workspace)
-    desk.registry.compare(version, pin.read_pin(workspace).version)
     bundle = digests.of_path(_bundle(workspace))
     move = moves.promotion(desk, version, judged.reason, verdict=judged.digest, bundle=bundle)
+    _check_compared_with(desk, move, pin.read_pin(workspace).version)
     try:
         moves.begin(desk, move)
     except GraftlineError:
         moves.take_back(desk, move)
         raise
     return move
+
+
+def _check_compared_with(desk: Desk, move: Move, pinned: int | None) -> None:
+    """Of the very look that the move starts from: a champion who comes later is found by the move's own comparison."""
+    if move.champion_before not in (move.version, pinned):
+        raise desk.registry.moved(pinned, move.champion_before)
 
 
 def undo_promote(workspace: Path, settings: Settings, move: Move) -> None:

@@ -222,7 +222,8 @@ def _log_params(session: Session, run_id: str, params: Mapping[str, Any]) -> Non
 
 def _log_metrics(session: Session, run_id: str, metrics: Mapping[str, float]) -> None:
     have = session.client.get_run(run_id).data.metrics
-    _log_points(session, run_id, [(_key(name), value, 0) for name, value in metrics.items() if _key(name) not in have])
+    fresh = [(_key(name), value, 0) for name, value in metrics.items() if have.get(_key(name)) != value]
+    _log_points(session, run_id, fresh)
 
 
 def _log_points(session: Session, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:

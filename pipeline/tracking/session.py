@@ -36,7 +36,9 @@ ARTIFACTS = ".graftline/mlartifacts"
 SERVER_TIMEOUT_S = 5.0
 """A tracking server must answer its health check within this; MLflow itself would retry for minutes."""
 
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
+"""How the URI of a sqlite database begins; its path follows."""
+
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 _QUIET = {
@@ -85,8 +87,8 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
     workspace = workspace.resolve()
     resolved = resolve_uri(workspace, uri)
     _be_quiet()
-    if resolved.startswith(_SQLITE):
-        _make_database(Path(resolved.removeprefix(_SQLITE)))
+    if resolved.startswith(SQLITE):
+        _make_database(Path(resolved.removeprefix(SQLITE)))
     elif _is_server(resolved):
         _check_health(resolved)
     from mlflow import MlflowClient
@@ -124,11 +126,11 @@ def resolve_uri(workspace: Path, uri: str) -> str:
             expected="a tracking URI that starts with sqlite:///, http://, https:// or a database's scheme",
             found=f"'{redact(chosen)}'",
             where=_where_set(),
-            remedy=f"Write for example {_SQLITE}.graftline/mlflow.db; MLflow 3 no longer keeps runs in plain folders.",
+            remedy=f"Write for example {SQLITE}.graftline/mlflow.db; MLflow 3 no longer keeps runs in plain folders.",
         )
-    if not chosen.startswith(_SQLITE):
+    if not chosen.startswith(SQLITE):
         return chosen
-    return f"{_SQLITE}{(workspace.resolve() / chosen.removeprefix(_SQLITE)).as_posix()}"
+    return f"{SQLITE}{(workspace.resolve() / chosen.removeprefix(SQLITE)).as_posix()}"
 
 
 def _where_set() -> str:
@@ -172,7 +174,7 @@ def _make_database(path: Path) -> None:
 
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)  # left behind by a killed process
-        SqlAlchemyStore(f"{_SQLITE}{fresh.as_posix()}", str(path.parent)).engine.dispose()
+        SqlAlchemyStore(f"{SQLITE}{fresh.as_posix()}", str(path.parent)).engine.dispose()
         os.replace(fresh, path)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from flows import sequence
 from flows.sequence import Runner
-from pipeline.core.errors import DataError, ParamsError, ServiceError, WorkspaceError
+from pipeline.core.errors import ChampionMovedError, DataError, ParamsError, ServiceError, WorkspaceError
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings
@@ -141,6 +141,34 @@ def test_each_stage_says_one_line_and_the_outcome_is_the_last(make_notes):
     sequence.retrain(run)
     assert [f"{name:<9} 7 images  (1.2 s)" for name in STAGE_NAMES] == run.lines[: len(STAGE_NAMES)]
     assert "Gates: … · promoted" == run.lines[-1]
+
+
+def overtaken():
+    return ChampionMovedError(expected="v1 as champion", found="v2", where="the registry", remedy="Run again.")
+
+
+def test_a_run_that_was_overtaken_evaluates_against_the_new_champion(make_notes):
+    """Another workspace's promotion came first: nothing is promoted over it unseen, and training is not repeated."""
+    run = make_notes()
+    promote = iter([overtaken(), None])
+    run._raise = lambda name: next_of(promote) if name == "promote" else None
+    assert "promoted" == sequence.retrain(run).kind
+    assert 2 == run.done.count("pin_champion") == run.done.count("evaluate") == run.done.count("promote")
+    assert "another champion meanwhile (v2 instead of v1 as champion): evaluated again" in run.lines
+    assert ["report", "finish_run", "announce"] == run.done[-3:]
+
+
+def next_of(errors):
+    if error := next(errors):
+        raise error
+
+
+def test_a_run_that_is_overtaken_every_time_says_so(make_notes):
+    """It does not go on for ever."""
+    run = make_notes(promote=overtaken())
+    with pytest.raises(ChampionMovedError, match="found v2"):
+        sequence.retrain(run)
+    assert 1 + sequence.EVALUATE_AGAIN == run.done.count("promote")
 
 
 def test_an_input_error_reaches_the_caller_as_it_is(make_notes):
