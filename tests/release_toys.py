@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from pipeline.release import history, moves
+from pipeline.release import history, moves, steps
 from pipeline.tracking import session as tracking_session
+from pipeline.tracking.registry import Registry
 
 
 def _toys() -> ModuleType:
@@ -27,6 +29,7 @@ def _toys() -> ModuleType:
 
 
 toys = _toys()
+Ready = Callable[[], object]
 
 
 def import_once() -> None:
@@ -54,7 +57,7 @@ def in_child(work: Callable[[], object], log: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def at_once(works: Sequence[Callable[[Callable[[], object]], object]], log: Path) -> list[object]:
+def at_once(works: Sequence[Callable[[Ready], object]], log: Path) -> list[object]:
     """Do all of it at the same time, each in a process of its own; returns what they returned, in order.
 
     Each is given ``ready``: whoever calls it waits until all have called it. An exception in one ends the test with its
@@ -79,6 +82,19 @@ def at_once(works: Sequence[Callable[[Callable[[], object]], object]], log: Path
     told = "\n".join(path.read_text() for path in sorted(log.parent.glob(f"{log.name} *")))
     assert [0] * len(works) == [process.exitcode for process in children], told
     return [answer for _, answer in sorted((answers.get() for _ in works), key=lambda pair: pair[0])]
+
+
+def wait_before(step: str, ready: Ready) -> None:
+    """In this process, the first ``step`` begins when the others are as far. Who comes to it again waits no more."""
+    owner: Any = Registry if step == "crown" else steps
+    original = getattr(owner, step)
+
+    def together(*arguments: Any, **named: Any) -> Any:
+        setattr(owner, step, original)
+        ready()
+        return original(*arguments, **named)
+
+    setattr(owner, step, together)
 
 
 def check_agreed(workspace: Path) -> None:

@@ -104,11 +104,15 @@ def begin(desk: Desk, move: Move) -> None:
     """Note the move, then move the aliases.
 
     Raises:
-        RegistryError: the champion is another than the move starts from; no note is left.
+        ChampionMovedError: the champion is another than the move starts from; no note is left.
     """
     desk.registry.compare(move.version, move.champion_before)
     move.save(desk.workspace / FILE)
-    desk.registry.crown(move.version, move.previous, expected_champion=move.champion_before)
+    try:
+        desk.registry.crown(move.version, move.previous, expected_champion=move.champion_before)
+    except ChampionMovedError:
+        _forget(desk)  # nothing was moved, and nobody may finish later what was refused now
+        raise
 
 
 def conclude(desk: Desk, move: Move) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from mlflow_server import MlflowServer
-from release_toys import at_once, import_once, in_child, toys, train_in
+from release_toys import Ready, at_once, import_once, in_child, toys, train_in, wait_before
 
 from pipeline.core.errors import ChampionMovedError
 from pipeline.flow_params import Tracking
-from pipeline.release import moves, steps
+from pipeline.release import moves
 from pipeline.release.decide import Outcome
 from pipeline.release.history import Entry, History
 from pipeline.tracking.registry import Registry
@@ -25,8 +25,6 @@ from pipeline.tracking.session import open_session
 DEFAULT, MANY, ON_A_SERVER = 5, 50, 20
 BEFORE = ("register", "promote", "crown")
 """Where the barrier stands, in turn."""
-
-Ready = Callable[[], object]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,19 +55,6 @@ def on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with MlflowServer(tmp_path) as server:
         yield toys.SETTINGS.model_copy(update={"tracking": Tracking(uri=server.url)})
-
-
-def wait_before(step: str, ready: Ready) -> None:
-    """In this process, the first ``step`` begins when the others are as far. Who comes to it again waits no more."""
-    owner: Any = Registry if step == "crown" else steps
-    original = getattr(owner, step)
-
-    def together(*arguments: Any, **named: Any) -> Any:
-        setattr(owner, step, original)
-        ready()
-        return original(*arguments, **named)
-
-    setattr(owner, step, together)
 
 
 def a_run(workspace: Path, settings: Any, bias: float, step: str) -> Callable[[Ready], tuple[int, Outcome]]:
