@@ -13,6 +13,7 @@ GraftlineError                    exit code 1
 ├── StageError                    a stage's process ended badly
 ├── BusyError                     somebody else holds the workspace
 └── ServiceError                  a server or a disk did not answer
+    └── StoreError                the tracking store or registry
 """
 
 from __future__ import annotations
@@ -95,3 +96,7 @@ class BusyError(GraftlineError):
 
 class ServiceError(GraftlineError):
     """Something outside this process (a server, a disk) did not do what was asked."""
+
+
+class StoreError(ServiceError):
+    """The tracking store, which is also the registry, did not do what was asked."""

@@ -26,7 +26,7 @@ from pipeline.release.history import Entry
 from pipeline.release.moves import Move
 from pipeline.release.pin import ensure_pins
 from pipeline.release.publish import Published
-from pipeline.tracking import bundles, runs
+from pipeline.tracking import bundles, runs, unsent
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, HELD_TAG
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "ensure_pins",
     "finish_run",
     "hold",
+    "keep_record",
     "live_curves",
     "pin_champion",
     "pin_last_data",
@@ -115,10 +116,30 @@ def record_run(workspace: Path, settings: Settings, run_id: str) -> None:
         bundles.log_bundle(session, run_id, bundle, decide.judged(workspace).sha256)
 
 
+def keep_record(
+    workspace: Path, settings: Settings, run_id: str | None, outcome: Outcome | None, started_s: float
+) -> Path:
+    """Keep on disk what :func:`record_run` and :func:`finish_run` would have sent; the next :func:`recover` sends it.
+    Returns the folder."""
+    return unsent.keep(
+        workspace,
+        run_id=run_id,
+        model=settings.model,
+        started_s=started_s,
+        failed=outcome is None,
+        tags=_outcome_tags(outcome),
+        params=settings.model_dump(mode="json", by_alias=True),
+    )
+
+
 def finish_run(workspace: Path, settings: Settings, run_id: str, outcome: Outcome | None) -> None:
     """Close the run with its outcome; None means it failed before there was one."""
-    tags = {"outcome": outcome.kind, "version": outcome.version, "reason": outcome.reason} if outcome else {}
+    tags = _outcome_tags(outcome)
     runs.finish(Desk(workspace, settings).session, run_id, failed=outcome is None, tags=tags)
+
+
+def _outcome_tags(outcome: Outcome | None) -> dict[str, object]:
+    return {"outcome": outcome.kind, "version": outcome.version, "reason": outcome.reason} if outcome else {}
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------

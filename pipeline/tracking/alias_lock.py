@@ -25,7 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.core.errors import ServiceError
+from pipeline.core.errors import StoreError
 from pipeline.tracking.session import SQLITE, Session, asking_mlflow
 
 LEASE_S = 60.0
@@ -40,7 +40,7 @@ Check = Callable[[], None]
 """Call it right before a write.
 
 Raises:
-    ServiceError: the lease has run out; nothing may be written any more.
+    StoreError: the lease has run out; nothing may be written any more.
 """
 
 
@@ -49,7 +49,7 @@ def alias_lock(session: Session, model: str) -> Iterator[Check]:
     """Be the only one who moves the aliases of ``model``; waits for others.
 
     Raises:
-        ServiceError: the store does not answer, or somebody has held it for too long.
+        StoreError: the store does not answer, or somebody has held it for too long.
     """
     with FileLock(lock_file(session)):  # of one workspace only one goes to the server at a time
         if session.uri.startswith(SQLITE):
@@ -85,7 +85,7 @@ def _leased(session: Session, model: str) -> Iterator[Check]:
 
     def check() -> None:
         if (held := _now() - taken) > WRITE_WITHIN_S:
-            raise ServiceError(
+            raise StoreError(
                 f"Moving the aliases of '{model}' in {session.shown_uri} took {held:.0f} s; after "
                 f"{WRITE_WITHIN_S:.0f} s another may be at work there, so no more is written. Repeat the command."
             )
@@ -93,7 +93,7 @@ def _leased(session: Session, model: str) -> Iterator[Check]:
     try:
         yield check
     finally:
-        with contextlib.suppress(ServiceError):  # it runs out by itself; what happened in the block matters more
+        with contextlib.suppress(StoreError):  # it runs out by itself; what happened in the block matters more
             _remove(session, name, token)
 
 
@@ -106,7 +106,7 @@ def _take(session: Session, name: str, token: str) -> None:
         if found and _now() - since > LEASE_S:
             _break(session, name, found)
         if _now() - started > GIVE_UP_AFTER_S:
-            raise ServiceError(
+            raise StoreError(
                 f"{holder} has held '{name}' in {session.shown_uri} for {_now() - since:.0f} s. If that process no "
                 "longer lives, delete the registered models whose names begin so in MLflow, and repeat the command."
             )

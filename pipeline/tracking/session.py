@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from pipeline.core import telemetry
-from pipeline.core.errors import ParamsError, ServiceError
+from pipeline.core.errors import ParamsError, StoreError
 from pipeline.tracking.redaction import redact
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a run tries its steps again itself; seven take minutes for each request
 }
 
 
@@ -82,7 +83,7 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
 
     Raises:
         ParamsError: the URI is of a kind that MLflow 3 does not keep runs in, or its database has no driver here.
-        ServiceError: the server does not answer.
+        StoreError: the server does not answer.
     """
     workspace = workspace.resolve()
     resolved = resolve_uri(workspace, uri)
@@ -103,7 +104,7 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
 
 @contextlib.contextmanager
 def asking_mlflow(to: str) -> Iterator[None]:
-    """Turn what MLflow or the network below it throws into a :class:`ServiceError` without secrets.
+    """Turn what MLflow or the network below it throws into a :class:`StoreError` without secrets.
 
     As a decorator or in a ``with``; ``to`` completes "MLflow did not …".
     """
@@ -114,7 +115,7 @@ def asking_mlflow(to: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        raise ServiceError(f"MLflow did not {to}: {redact(str(error))}") from None
+        raise StoreError(f"MLflow did not {to}: {redact(str(error))}") from None
 
 
 def resolve_uri(workspace: Path, uri: str) -> str:
@@ -185,9 +186,9 @@ def _check_health(uri: str) -> None:
     try:
         answer = httpx.get(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S, follow_redirects=True)
     except httpx.HTTPError as error:
-        raise ServiceError(f"The tracking server {shown} does not answer: {type(error).__name__}.") from None
+        raise StoreError(f"The tracking server {shown} does not answer: {type(error).__name__}.") from None
     if answer.status_code >= 500:
-        raise ServiceError(f"The tracking server {shown} answers its health check with {answer.status_code}.")
+        raise StoreError(f"The tracking server {shown} answers its health check with {answer.status_code}.")
 
 
 def _experiment(client: MlflowClient, name: str, workspace: Path, uri: str) -> str:

@@ -9,10 +9,11 @@ import pytest
 
 from flows import sequence
 from flows.sequence import Runner
-from pipeline.core.errors import ChampionMovedError, DataError, ParamsError, ServiceError, WorkspaceError
+from pipeline.core.errors import ChampionMovedError, DataError, ParamsError, ServiceError, StoreError, WorkspaceError
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings
+from pipeline.tracking import unsent
 
 STAGE_NAMES = [stage.name for stage in STAGES]
 UNTIL_EVALUATE = STAGE_NAMES[: STAGE_NAMES.index("evaluate")]
@@ -193,7 +194,22 @@ def test_trouble_with_closing_the_mlflow_run_does_not_hide_the_error(make_notes)
     run = make_notes(stale=["train"], train=error, finish_run=ServiceError("no answer"))
     with pytest.raises(DataError):
         sequence.retrain(run)
-    assert "The MLflow run run-1 was left open: no answer" == run.lines[-1]
+    [kept] = unsent.waiting(run.workspace)
+    said = f"The record of this run waits in .graftline/unsent/{kept.name} and is sent by the next run: no answer"
+    assert said == run.lines[-1]
+
+
+def test_training_does_not_need_a_tracking_server(make_notes):
+    """Without one it is not shown, and the run goes on; the record is tried again when there is a result to record."""
+    run = make_notes(stale=["train"], open_run=StoreError("no answer"))
+    with pytest.raises(StoreError, match="no answer") as raised:
+        sequence.retrain(run)
+    assert {*STAGE_NAMES} < {*run.done}
+    assert "Training is not shown in MLflow: no answer" in run.lines
+    assert 2 == run.done.count("open_run")
+    assert "register" not in run.done
+    assert "the next graftline run finishes it, with nothing computed again." in str(raised.value)
+    assert run.lines[-1].endswith("and is sent by the next run: it could not be opened")
 
 
 def test_a_webhook_that_does_not_answer_does_not_undo_the_promotion(make_notes):
