@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import httpx
+
 from flows import prefect_server
 from flows.environment import quiet_console
 from pipeline import params
-from pipeline.core.errors import ParamsError
+from pipeline.core.errors import ParamsError, ServiceError
+from pipeline.core.redaction import redact
 from pipeline.params import Settings
 from pipeline.release.decide import Outcome
 from pipeline.tracking.session import open_session
@@ -18,16 +21,28 @@ from pipeline.tracking.session import open_session
 
 def run(workspace: Path, *, emit: Callable[[str], None] = print, assignments: Sequence[str] = ()) -> Outcome:
     """Retrain; ``emit`` gets one line per stage and the closing line, ``assignments`` (``key=value``) go into
-    params.yaml once the workspace is ours. Raises what :func:`flows.sequence.retrain` raises.
+    params.yaml once the workspace is ours. Raises what :func:`flows.sequence.retrain` raises, and a
+    ServiceError where the Prefect server goes away in the middle.
 
     Prefect is imported in here: while its server starts, and after the terminal was claimed for our own lines.
     """
     settings = _preview(workspace, assignments)  # a typo need not wait for a server
     quiet_console()
-    with prefect_server.reachable(workspace, meanwhile=lambda: _open_tracking(workspace, settings)):
+    with prefect_server.reachable(workspace, meanwhile=lambda: _open_tracking(workspace, settings)) as api:
         from flows.retrain import call
 
-        return call(workspace, emit, assignments)
+        try:
+            return call(workspace, emit, assignments)
+        except httpx.HTTPError as error:  # only Prefect's client lets one out: our own steps name what did not answer
+            raise _server_gone(api, error) from error
+
+
+def _server_gone(api: str, error: httpx.HTTPError) -> ServiceError:
+    return ServiceError(
+        f"The Prefect server {redact(api)} does not answer: {type(error).__name__}.\n"
+        "  What the stages have made is kept. Start the server and run again, or run without it: "
+        "graftline run --inline."
+    )
 
 
 def _preview(workspace: Path, assignments: Sequence[str]) -> Settings:

@@ -5,6 +5,7 @@ so that ``graftline run``, ``graftline run --inline`` and a deployment cannot dr
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -31,7 +32,7 @@ from flows.steps import (
     Step,
 )
 from pipeline import params
-from pipeline.core.errors import GraftlineError
+from pipeline.core.errors import ChampionMovedError, GraftlineError, StoreError
 from pipeline.core.lock import workspace_lock
 from pipeline.graph import dvcfile, torn
 from pipeline.graph.executor import Freshness, Ran
@@ -41,6 +42,13 @@ from pipeline.release import decide, steps
 from pipeline.release.decide import Outcome
 from pipeline.release.pin import read_pin
 from pipeline.reporting import report
+
+GOES_ON = (
+    "What the stages have made is kept and nothing is promoted by halves: the next graftline run finishes it, with "
+    "nothing computed again."
+)
+EVALUATE_AGAIN = 3
+"""So often a run that was overtaken by another workspace's promotion compares with the new champion."""
 
 
 class Runner(abc.ABC):
@@ -97,8 +105,10 @@ def retrain(run: Runner) -> Outcome:
         _prepare(run)
         try:
             _bring_up_to_date(run, record)
-            outcome = run.step(SETTLED) or _decide(run, record)
+            outcome = _settle(run, record)
             _report(run, outcome, fresh=record.id is not None)
+        except StoreError as error:
+            raise StoreError(f"{error}\n  {GOES_ON}") from error
         finally:
             record.finish(outcome)
     run.say(outcome.line)
@@ -165,13 +175,31 @@ def _pin_before(run: Runner, stage: str) -> None:
 
 
 def _watched(run: Runner, record: _Record) -> AbstractContextManager[None]:
-    """Training's curves go to MLflow while it trains; without training there is no run to open for them."""
-    return curves(run.workspace, run.settings, record.open()) if run.freshness.is_stale("train") else nullcontext()
+    """Training's curves go to MLflow while it trains; without training there is no run to open for them. A store that
+    does not answer costs the view of them and no training."""
+    if not run.freshness.is_stale("train"):
+        return nullcontext()
+    try:
+        return curves(run.workspace, run.settings, record.open())
+    except StoreError as error:
+        run.say(f"Training is not shown in MLflow: {error}")
+        return nullcontext()
 
 
 def _say_ran(run: Runner, ran: Ran) -> None:
     took = f"{ran.seconds:.1f} s" if ran.fresh else "unchanged"
     run.say(f"{ran.stage:<9} {ran.line}  ({took})")
+
+
+def _settle(run: Runner, record: _Record) -> Outcome:
+    """Decide, and where another workspace was faster, evaluate against its champion and decide again."""
+    for _ in range(EVALUATE_AGAIN):
+        try:
+            return run.step(SETTLED) or _decide(run, record)
+        except ChampionMovedError as error:
+            run.say(f"another champion meanwhile ({error.found} instead of {error.expected}): evaluated again")
+            _bring_up_to_date(run, record)
+    return run.step(SETTLED) or _decide(run, record)
 
 
 def _decide(run: Runner, record: _Record) -> Outcome:
@@ -211,18 +239,33 @@ class _Record:
 
     def __init__(self, run: Runner) -> None:
         self._run = run
+        self._wanted_since_s: float | None = None
         self.id: str | None = None
 
     def open(self) -> str:
+        self._wanted_since_s = self._wanted_since_s or time.time()
         if self.id is None:
             self.id = self._run.step(OPEN_RUN)
         return self.id
 
     def finish(self, outcome: Outcome | None) -> None:
         """Also when the flow failed; what happened there must not be hidden by a tracking server's trouble."""
+        if self._wanted_since_s is None:
+            return
         if self.id is None:
+            self._keep(outcome, self._wanted_since_s, "it could not be opened")
             return
         try:
             self._run.step(FINISH_RUN, self.id, outcome)
         except GraftlineError as error:
-            self._run.say(f"The MLflow run {self.id} was left open: {error}")
+            self._keep(outcome, self._wanted_since_s, str(error))
+
+    def _keep(self, outcome: Outcome | None, started_s: float, reason: str) -> None:
+        run = self._run
+        try:
+            place = steps.keep_record(run.workspace, run.settings, self.id, outcome, started_s)
+        except OSError as error:
+            run.say(f"The MLflow run {self.id} was left open ({reason}), and its record could not be kept: {error}")
+        else:
+            where = place.relative_to(run.workspace)
+            run.say(f"The record of this run waits in {where} and is sent by the next run: {reason}")

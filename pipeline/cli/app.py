@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -32,6 +33,9 @@ Workspace = Annotated[
 
 CURRENT = Path(".")
 
+LONGEST_SHOWN = 200
+"""Characters of a path in a message."""
+
 HELD_STRICT = 3
 """Exit code of ``run --strict`` when the verdict is a hold."""
 
@@ -49,13 +53,13 @@ def main() -> None:
     except GraftlineError as error:
         sys.stderr.write(f"graftline: {error}\n")
         sys.exit(error.exit_code)
-    except PermissionError as error:
-        sys.stderr.write(f"graftline: {_forbidden(error)}\n")
-        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: not an error
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last resort, and it tells
+        if (unusable := _unusable_path(error)) is not None:
+            sys.stderr.write(f"graftline: {unusable}\n")
+            sys.exit(unusable.exit_code)
         if (no_room := disk.full(error, Path(), doing="this command")) is not None:
             sys.stderr.write(f"graftline: {no_room}\n")
             sys.exit(no_room.exit_code)
@@ -63,12 +67,36 @@ def main() -> None:
         sys.exit(1)
 
 
-def _forbidden(error: PermissionError) -> WorkspaceError:
+_LOOP = "Symlink loop from "
+_ALLOWED = (
+    "to be allowed to read and write the workspace and the data",
+    "Change its owner or mode, or work on a copy of your own.",
+)
+_UNUSABLE = {
+    errno.EACCES: _ALLOWED,
+    errno.EPERM: _ALLOWED,
+    errno.EROFS: (
+        "a workspace that can be written to",
+        "Work on a copy elsewhere: this file system is mounted read-only. (history, models and doctor only read.)",
+    ),
+    errno.ENAMETOOLONG: ("a path that the file system can hold", "Choose a shorter one, nearer to the root."),
+    errno.ELOOP: ("a path that leads somewhere", "Replace the symbolic link that leads back to itself."),
+}
+"""What a path can be that is nobody's fault but its own: what was expected, and what to do."""
+
+
+def _unusable_path(error: Exception) -> WorkspaceError | None:
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # pathlib's own word for ELOOP until 3.12
+        error = OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).removeprefix(_LOOP).strip("'"))
+    if not isinstance(error, OSError) or error.errno not in _UNUSABLE:
+        return None
+    expected, remedy = _UNUSABLE[error.errno]
+    where = str(error.filename)
     return WorkspaceError(
-        expected="to be allowed to read and write the workspace and the data",
+        expected=expected,
         found=f"'{error.strerror}'",
-        where=str(error.filename),
-        remedy="Change its owner or mode, or work on a copy of your own.",
+        where=where if len(where) <= LONGEST_SHOWN else f"{where[:LONGEST_SHOWN]}… ({len(where)} characters)",
+        remedy=remedy,
     )
 
 

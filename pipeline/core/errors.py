@@ -8,10 +8,12 @@ GraftlineError                    exit code 1
 │   ├── WorkspaceError            the folder Graftline was pointed at
 │   ├── BundleError               a model or bundle to predict with
 │   └── RegistryError             versions and aliases
+│       └── ChampionMovedError    another champion than the one that was compared with
 ├── TrainingError                 the numbers went wrong (a NaN loss, a frozen weight that moved)
 ├── StageError                    a stage's process ended badly
 ├── BusyError                     somebody else holds the workspace
 └── ServiceError                  a server or a disk did not answer
+    └── StoreError                the tracking store or registry
 """
 
 from __future__ import annotations
@@ -72,6 +74,10 @@ class RegistryError(InputError):
     """A model version or alias that was asked for does not exist."""
 
 
+class ChampionMovedError(RegistryError):
+    """The champion is another than the one a decision was made against; nothing was changed."""
+
+
 class TrainingError(GraftlineError):
     """Training cannot go on: the loss is not finite, or a promise about frozen weights was broken."""
 
@@ -90,3 +96,7 @@ class BusyError(GraftlineError):
 
 class ServiceError(GraftlineError):
     """Something outside this process (a server, a disk) did not do what was asked."""
+
+
+class StoreError(ServiceError):
+    """The tracking store, which is also the registry, did not do what was asked."""

@@ -16,6 +16,7 @@ from pipeline.core.errors import BusyError
 
 LOCK = ".graftline/run.lock"
 HOLDER = ".graftline/run.holder.json"
+SAYS_ITS_NAME_WITHIN_S = 1.0
 
 
 @contextlib.contextmanager
@@ -39,12 +40,16 @@ def workspace_lock(workspace: Path, *, wait_s: float = 3600, emit: Callable[[str
         files.write_text(workspace / HOLDER, json.dumps({"pid": os.getpid(), "since": time.strftime("%F %T")}))
         yield
     finally:
+        (workspace / HOLDER).unlink(missing_ok=True)  # or who waits next would be told the name of one who is done
         lock.release()
 
 
 def _holder(workspace: Path) -> str:
+    deadline = time.monotonic() + SAYS_ITS_NAME_WITHIN_S
+    while not (workspace / HOLDER).is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)  # it has the lock and is about to say its name, or it is done and has taken it back
     try:
         holder = json.loads((workspace / HOLDER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return f"another run holds {workspace}"  # it has the lock but has not said its name yet
+        return f"another run holds {workspace}"
     return f"another run (pid {holder['pid']}, since {holder['since']}) holds {workspace}"

@@ -1,16 +1,32 @@
-"""What a killed run leaves besides a move: MLflow runs that never end, and temporary folders beside final names."""
+"""What a run leaves besides a move: a record that tracking could not take; killed, MLflow runs that never end and
+temporary folders beside final names.
+"""
 
 from __future__ import annotations
 
 from pipeline.catalog import CATALOG
 from pipeline.core import files
+from pipeline.core.errors import StoreError
 from pipeline.release._desk import Desk
-from pipeline.tracking import runs
+from pipeline.tracking import runs, unsent
 
 
 def clear(desk: Desk) -> list[str]:
-    """Close those runs and remove those folders; returns a line for people for each kind. Only under the lock."""
-    return [*_close_runs(desk), *_sweep(desk)]
+    """Send those records, close those runs and remove those folders; returns a line for people for each kind. Only
+    under the lock. A store that does not answer can be told by the next run just as well."""
+    return [*_tell(desk), *_sweep(desk)]
+
+
+def _tell(desk: Desk) -> list[str]:
+    try:
+        return [*_send(desk), *_close_runs(desk)]
+    except StoreError as error:
+        return [f"what earlier runs have left for tracking waits for the next run: {error}"]
+
+
+def _send(desk: Desk) -> list[str]:
+    sent = unsent.send(desk.session) if unsent.waiting(desk.workspace) else []
+    return [f"sent to tracking what an earlier run could not send: MLflow run {run_id}" for run_id in sent]
 
 
 def _close_runs(desk: Desk) -> list[str]:

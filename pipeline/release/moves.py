@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline.core.errors import RegistryError
+from pipeline.core.errors import ChampionMovedError, RegistryError
 from pipeline.core.files import Document
 from pipeline.release import publish as handing_off
 from pipeline.release._desk import Desk
@@ -104,11 +104,15 @@ def begin(desk: Desk, move: Move) -> None:
     """Note the move, then move the aliases.
 
     Raises:
-        RegistryError: the champion is another than the move starts from; no note is left.
+        ChampionMovedError: the champion is another than the move starts from; no note is left.
     """
     desk.registry.compare(move.version, move.champion_before)
     move.save(desk.workspace / FILE)
-    desk.registry.crown(move.version, move.previous, expected_champion=move.champion_before)
+    try:
+        desk.registry.crown(move.version, move.previous, expected_champion=move.champion_before)
+    except ChampionMovedError:
+        _forget(desk)  # nothing was moved, and nobody may finish later what was refused now
+        raise
 
 
 def conclude(desk: Desk, move: Move) -> None:
@@ -121,15 +125,24 @@ def conclude(desk: Desk, move: Move) -> None:
 
 
 def take_back(desk: Desk, move: Move) -> None:
-    """Aliases and pointer as they were. What another has made champion meanwhile stays."""
+    """Aliases and pointer as they were. A champion that another has made meanwhile stays, and with it the pointer."""
     before = move.champion_before
-    if desk.champion in (move.version, before):
-        desk.registry.crown(before, move.previous_before, expected_champion=move.version)
+    with contextlib.suppress(ChampionMovedError):
+        if _is_begun(desk, move):
+            desk.registry.crown(before, move.previous_before, expected_champion=move.version)
+        desk.registry.compare(before)
         if before is None:
             handing_off.unpoint(desk.handoff, move.version)
         elif (desk.handoff / f"v{before}").is_dir():
             handing_off.point(desk.handoff, before)
     _forget(desk)
+
+
+def _is_begun(desk: Desk, move: Move) -> bool:
+    """Has it moved an alias? ``previous`` is moved first. Where it has moved none, both are somebody else's affair, who
+    may have promoted and rolled back since: the champion is the same then, and ``previous`` another."""
+    champion, previous = desk.champion, desk.previous
+    return champion == move.version or (champion == move.champion_before and previous == move.previous)
 
 
 def has_happened(desk: Desk, move: Move) -> bool:

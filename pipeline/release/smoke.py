@@ -1,6 +1,7 @@
 """The last look before the alias moves: does the registry hand out what was judged?
 
-The model is loaded the way deployment loads it, by its alias, and repeats the bundle's golden answers.
+The model is loaded the way deployment loads it, from the registry, and repeats the bundle's golden answers. It is
+loaded by its number and not by its alias: in a registry that workspaces share, ``challenger`` may be another's by now.
 """
 
 from __future__ import annotations
@@ -12,19 +13,18 @@ from pipeline.core.errors import BundleError, ReleaseError
 from pipeline.serving import bundle as bundles
 from pipeline.serving.golden import Golden, tolerance
 from pipeline.serving.predictor import Predictor
-from pipeline.tracking.registry import Registry
+from pipeline.tracking.registry import Registry, Version
 
 
-def smoke_test(registry: Registry, alias: str, bundle: Path) -> str:
-    """Answer the golden images of ``bundle`` with the model at ``alias``; returns a line for people.
+def smoke_test(registry: Registry, version: Version, bundle: Path) -> str:
+    """Answer the golden images of ``bundle`` with the model of ``version``; returns a line for people.
 
     Raises:
-        BundleError: the bundle is not whole, or holds another model than the alias.
-        RegistryError: the alias is not set, or the stored file is not the one that was registered.
+        BundleError: the bundle is not whole, or holds another model than the version.
+        RegistryError: the stored file is not the one that was registered.
         ReleaseError: the answers differ from the recorded ones.
     """
     bundles.verify(bundle)
-    version = registry.require(alias)
     _check_same_model(bundle, version.sha256, f"{registry.name} {version}")
     golden = Golden.load(bundle)
     with tempfile.TemporaryDirectory() as scratch:
@@ -32,10 +32,10 @@ def smoke_test(registry: Registry, alias: str, bundle: Path) -> str:
         difference, limit = golden.difference(predictor), tolerance(predictor.metadata)
     if not difference <= limit:
         raise ReleaseError(
-            f"{registry.name} {version}, loaded as '{alias}', does not repeat the golden answers of {bundle}: "
+            f"{registry.name} {version}, loaded from the registry, does not repeat the golden answers of {bundle}: "
             f"probabilities differ by {difference:.1e} (at most {limit:.0e})."
         )
-    return f"{registry.name}@{alias} repeats the golden answers of {len(golden.images)} images (Δp {difference:.0e})"
+    return f"{registry.name} {version} repeats the golden answers of {len(golden.images)} images (Δp {difference:.0e})"
 
 
 def _check_same_model(bundle: Path, sha256: str, title: str) -> None:

@@ -27,7 +27,7 @@ from pipeline.release.moves import Move
 from pipeline.release.pin import ensure_pins
 from pipeline.release.publish import Published
 from pipeline.serving import signing_key
-from pipeline.tracking import bundles, runs
+from pipeline.tracking import bundles, runs, unsent
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, HELD_TAG
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "ensure_pins",
     "finish_run",
     "hold",
+    "keep_record",
     "live_curves",
     "pin_champion",
     "pin_last_data",
@@ -126,10 +127,30 @@ def record_run(workspace: Path, settings: Settings, run_id: str) -> None:
         bundles.log_bundle(session, run_id, bundle, decide.judged(workspace).sha256)
 
 
+def keep_record(
+    workspace: Path, settings: Settings, run_id: str | None, outcome: Outcome | None, started_s: float
+) -> Path:
+    """Keep on disk what :func:`record_run` and :func:`finish_run` would have sent; the next :func:`recover` sends it.
+    Returns the folder."""
+    return unsent.keep(
+        workspace,
+        run_id=run_id,
+        model=settings.model,
+        started_s=started_s,
+        failed=outcome is None,
+        tags=_outcome_tags(outcome),
+        params=settings.model_dump(mode="json", by_alias=True),
+    )
+
+
 def finish_run(workspace: Path, settings: Settings, run_id: str, outcome: Outcome | None) -> None:
     """Close the run with its outcome; None means it failed before there was one."""
-    tags = {"outcome": outcome.kind, "version": outcome.version, "reason": outcome.reason} if outcome else {}
+    tags = _outcome_tags(outcome)
     runs.finish(Desk(workspace, settings).session, run_id, failed=outcome is None, tags=tags)
+
+
+def _outcome_tags(outcome: Outcome | None) -> dict[str, object]:
+    return {"outcome": outcome.kind, "version": outcome.version, "reason": outcome.reason} if outcome else {}
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------
@@ -184,7 +205,7 @@ def withdraw(workspace: Path, settings: Settings, version: int, reason: str) -> 
 
 
 def smoke_test(workspace: Path, settings: Settings, version: int) -> str:
-    """Load the version by its alias from the registry and repeat the bundle's golden answers.
+    """Load the version from the registry and repeat the bundle's golden answers.
 
     Raises:
         BundleError: the bundle is not whole, or not of this version.
@@ -194,8 +215,7 @@ def smoke_test(workspace: Path, settings: Settings, version: int) -> str:
     from pipeline.release import smoke
 
     registry = Desk(workspace, settings).registry
-    alias = CHAMPION if CHAMPION in registry.version(version).aliases else CHALLENGER
-    return smoke.smoke_test(registry, alias, _bundle(workspace))
+    return smoke.smoke_test(registry, registry.version(version), _bundle(workspace))
 
 
 def promote(workspace: Path, settings: Settings, version: int) -> Move:
@@ -203,18 +223,24 @@ def promote(workspace: Path, settings: Settings, version: int) -> Move:
     noted first; :func:`conclude` ends it.
 
     Raises:
-        RegistryError: somebody moved the alias meanwhile.
+        ChampionMovedError: somebody moved the alias since the evaluation.
     """
     desk, judged = Desk(workspace, settings), decide.judged(workspace)
-    desk.registry.compare(version, pin.read_pin(workspace).version)
     bundle = digests.of_path(_bundle(workspace))
     move = moves.promotion(desk, version, judged.reason, verdict=judged.digest, bundle=bundle)
+    _check_compared_with(desk, move, pin.read_pin(workspace).version)
     try:
         moves.begin(desk, move)
     except GraftlineError:
         moves.take_back(desk, move)
         raise
     return move
+
+
+def _check_compared_with(desk: Desk, move: Move, pinned: int | None) -> None:
+    """Of the very look that the move starts from: a champion who comes later is found by the move's own comparison."""
+    if move.champion_before not in (move.version, pinned):
+        raise desk.registry.moved(pinned, move.champion_before)
 
 
 def undo_promote(workspace: Path, settings: Settings, move: Move) -> None:

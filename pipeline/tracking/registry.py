@@ -3,17 +3,16 @@
 A version is an ONNX file as an ``mlflow.onnx`` model; what is stored is byte for byte the file that was judged, and its
 sha256 is a tag that every load checks. ``mlflow models serve -m models:/NAME@champion`` answers from it.
 
-MLflow's aliases are last-write-wins. Every change here compares before it swaps, under a lock of the workspace; with a
-server shared by several workspaces the comparison narrows the race, and only the server could close it.
+MLflow's aliases are last-write-wins. Every change here compares before it swaps, under a lock that all workspaces of
+the registry share: :mod:`pipeline.tracking.alias_lock`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from pipeline.core import digests
-from pipeline.core.errors import RegistryError
+from pipeline.core.errors import ChampionMovedError, RegistryError
+from pipeline.tracking.alias_lock import alias_lock, lock_file
 from pipeline.tracking.session import Session, asking_mlflow
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 HELD_TAG = "held"
 """A version's tag: why it was not promoted."""
 
-LOCK = ".graftline/registry.lock"
 MODEL_FILE = "model.onnx"
 EXAMPLE_SIDE_PX = 32
 
@@ -152,11 +151,24 @@ class Registry:
             tags: what is known of it, e.g. ``verdict``, ``data_digest``.
         """
         sha256 = digests.of_file(model)
-        with self._locked():
-            same = next((version for version in self.versions() if version.sha256 == sha256), None)
-            number = same.number if same else self._create(model, sha256, run_id)
+        with FileLock(lock_file(self.session)):
+            number = self._number_of(sha256) or self._create(model, sha256, run_id)
+            number = self._first_of(sha256, number)
             self.tag(number, {**tags, "sha256": sha256})
             return self.version(number)
+
+    def _number_of(self, sha256: str) -> int | None:
+        return next((version.number for version in self.versions() if version.sha256 == sha256), None)
+
+    @asking_mlflow("remove a version that was registered twice")
+    def _first_of(self, sha256: str, number: int) -> int:
+        """On a server another workspace may have registered the same file at the same time. Numbers are given in order,
+        so that the later one sees the earlier one: that one stays, and the later removes its own."""
+        first = self._number_of(sha256)
+        if first is None or first == number:
+            return number
+        self._client.delete_model_version(self.name, str(number))
+        return first
 
     @asking_mlflow("register the model")
     def _create(self, model: Path, sha256: str, run_id: str) -> int:
@@ -199,8 +211,9 @@ class Registry:
 
     def challenge(self, number: int) -> None:
         """Point ``challenger`` at a version, unless that is the champion already."""
-        with self._locked():
+        with alias_lock(self.session, self.name) as check:
             if CHAMPION not in self.version(number).aliases:
+                check()
                 self._point(CHALLENGER, number)
 
     def crown(self, champion: int | None, previous: int | None, *, expected_champion: int | None) -> None:
@@ -211,37 +224,45 @@ class Registry:
         call that was interrupted between two aliases is finished by repeating it.
 
         Raises:
-            RegistryError: a version does not exist, or the champion is another than expected.
+            RegistryError: a version does not exist.
+            ChampionMovedError: the champion is another than expected.
         """
-        with self._locked():
+        with alias_lock(self.session, self.name) as check:
             for number in {champion, previous} - {None}:
                 self.version(number)  # type: ignore[arg-type]
             self.compare(champion, expected_champion)
-            self._point(PREVIOUS, previous)
-            self._point(CHAMPION, champion)
+            for alias, number in ((PREVIOUS, previous), (CHAMPION, champion)):
+                check()
+                self._point(alias, number)
             if champion is not None and self._number_at(CHALLENGER) == champion:
+                check()
                 self._point(CHALLENGER, None)
 
     def unalias(self, alias: str, number: int) -> None:
         """Remove an alias if it points at this version."""
-        with self._locked():
+        with alias_lock(self.session, self.name) as check:
             if self._number_at(alias) == number:
+                check()
                 self._point(alias, None)
 
     def compare(self, *expected: int | None) -> None:
         """See that the champion is one of the expected versions; the last one is named in the message.
 
         Raises:
-            RegistryError: it is another.
+            ChampionMovedError: it is another.
         """
         found = self._number_at(CHAMPION)
         if found not in expected:
-            raise RegistryError(
-                expected=f"{_shown(expected[-1])} as champion of '{self.name}', the one this was decided against",
-                found=_shown(found),
-                where=f"the registry at {self.session.shown_uri}",
-                remedy="Somebody moved the alias meanwhile; graftline run compares with the champion of now.",
-            )
+            raise self.moved(expected[-1], found)
+
+    def moved(self, expected: int | None, found: int | None) -> ChampionMovedError:
+        """The error for a decision against a champion of yesterday."""
+        return ChampionMovedError(
+            expected=f"{_shown(expected)} as champion of '{self.name}', the one this was decided against",
+            found=_shown(found),
+            where=f"the registry at {self.session.shown_uri}",
+            remedy="Somebody moved the alias meanwhile; graftline run compares with the champion of now.",
+        )
 
     def _number_at(self, alias: str) -> int | None:
         version = self.at(alias)
@@ -264,13 +285,6 @@ class Registry:
                 return {}
             raise
         return {alias: int(number) for alias, number in aliases.items()}
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self.session.workspace / LOCK
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path):
-            yield
 
 
 def _shown(number: int | None) -> str:

@@ -13,6 +13,7 @@ import re
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from pipeline.tracking.session import Session, asking_mlflow
 COSTS = ".graftline/costs"
 """One JSON file per stage: ``{stage, seconds, peak_mb, …}``."""
 
+OPENING = ".graftline/opening_run"
+"""Key of the run that is being opened; more than for a moment where the store's answer was lost."""
+
+KEY_TAG = "graftline.key"
 OPEN = ".graftline/open_runs.json"
 """Ids of the runs that this workspace has opened and not closed: more than the present one's after a kill only."""
 
@@ -45,6 +50,7 @@ REPORTS = (
     "predictions",
     "plots",
 )
+PAGE = "report"
 CURVE_AXES = ("phase", "epoch", "step")
 
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-. :/]")
@@ -53,14 +59,41 @@ _FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _LONGEST_KEY, _LONGEST_VALUE, _BATCH = 250, 6000, 100
 
 
-@asking_mlflow("start a run")
 def start(session: Session, model: str) -> str:
-    """Open a run and return its id."""
-    tags = {"model": model, "mlflow.source.name": "graftline", "mlflow.source.type": "JOB", **_code(session.workspace)}
-    name = f"{model} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    run_id = session.client.create_run(session.experiment_id, tags=tags, run_name=name).info.run_id
+    """Open a run and return its id. Where an earlier attempt's answer was lost, it is the run of that attempt."""
+    opening = session.workspace / OPENING
+    key = opening.read_text(encoding="utf-8") if opening.is_file() else uuid.uuid4().hex
+    write_text(opening, key)
+    run_id = create(session, model, key=key, code=code(session.workspace), started_ms=int(time.time() * 1000))
     _keep_open(session.workspace, {*open_runs(session.workspace), run_id})
+    opening.unlink(missing_ok=True)
     return run_id
+
+
+@asking_mlflow("start a run")
+def create(session: Session, model: str, *, key: str, code: Mapping[str, str], started_ms: int) -> str:
+    """The run with this key, made if there is none; returns its id."""
+    found = session.client.search_runs([session.experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    if found:
+        return found[0].info.run_id
+    tags = {"model": model, "mlflow.source.name": "graftline", "mlflow.source.type": "JOB", KEY_TAG: key, **code}
+    name = f"{model} {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started_ms / 1000))}"
+    run = session.client.create_run(session.experiment_id, start_time=started_ms, tags=tags, run_name=name)
+    return run.info.run_id
+
+
+@asking_mlflow("find a run")
+def is_known(session: Session, run_id: str) -> bool:
+    """Does this store know the run? It may be another store by now."""
+    from mlflow import MlflowException
+
+    try:
+        session.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def open_runs(workspace: Path) -> set[str]:
@@ -128,14 +161,21 @@ def _log_candidates(session: Session, run_id: str, candidates: Sequence[Mapping[
 
 
 @asking_mlflow("close the run")
-def finish(session: Session, run_id: str, *, failed: bool = False, tags: Mapping[str, object] | None = None) -> None:
+def finish(
+    session: Session,
+    run_id: str,
+    *,
+    failed: bool = False,
+    tags: Mapping[str, object] | None = None,
+    ended_ms: int | None = None,
+) -> None:
     """Close the run, with the page for people and last tags such as the outcome."""
-    page = session.workspace / "report"
+    page = session.workspace / PAGE
     if page.is_dir() and not failed:
         session.client.log_artifacts(run_id, str(page), "report")
     tag(session, run_id, tags or {})
-    session.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-    _keep_open(session.workspace, open_runs(session.workspace) - {run_id})
+    session.client.set_terminated(run_id, "FAILED" if failed else "FINISHED", end_time=ended_ms)
+    forget_open(session.workspace, run_id)
 
 
 @asking_mlflow("tag the run")
@@ -222,13 +262,20 @@ def _log_params(session: Session, run_id: str, params: Mapping[str, Any]) -> Non
 
 def _log_metrics(session: Session, run_id: str, metrics: Mapping[str, float]) -> None:
     have = session.client.get_run(run_id).data.metrics
-    _log_points(session, run_id, [(_key(name), value, 0) for name, value in metrics.items() if _key(name) not in have])
+    fresh = [(_key(name), value, 0) for name, value in metrics.items() if have.get(_key(name)) != value]
+    _log_points(session, run_id, fresh, after_ms=_last_ms(session, run_id, [key for key, _, _ in fresh if key in have]))
 
 
-def _log_points(session: Session, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
+def _last_ms(session: Session, run_id: str, keys: Sequence[str]) -> int:
+    """When these were logged last; 0 where there are none. MLflow shows the figure with the latest time: one that
+    replaces another must be later, also on a clock that was set back."""
+    return max((point.timestamp for key in keys for point in session.client.get_metric_history(run_id, key)), default=0)
+
+
+def _log_points(session: Session, run_id: str, points: Sequence[tuple[str, float, int]], *, after_ms: int = 0) -> None:
     from mlflow.entities import Metric
 
-    now_ms = int(time.time() * 1000)
+    now_ms = max(int(time.time() * 1000), after_ms + 1)
     for part in _batches([Metric(name, value, now_ms, step) for name, value, step in points]):
         session.client.log_batch(run_id, metrics=part)
 
@@ -280,6 +327,14 @@ def _verdict(workspace: Path) -> dict[str, object]:
     return {"verdict": "passed" if verdict["passed"] else "failed", "gates_failed": ", ".join(failed)}
 
 
+def recorded_files(workspace: Path) -> list[Path]:
+    """Every file that :func:`record` and :func:`finish` read."""
+    names = (*REPORTS, "source_manifest", "target_manifest")
+    places = [workspace / place for place in (*(CATALOG[name].path for name in names), "dvc.lock", COSTS, PAGE)]
+    inside = [path for place in places if place.is_dir() for path in place.rglob("*")]
+    return sorted(path for path in {*places, *inside} if path.is_file())
+
+
 def data_digest(workspace: Path) -> str:
     """Identity of the usable images, labels and splits of both domains."""
     return digests.of_json(_data_digests(workspace))
@@ -291,13 +346,18 @@ def _data_digests(workspace: Path) -> dict[str, str]:
     return {f"data/{name}_sha256": digests.of_file(path) for name, path in paths.items() if path.is_file()}
 
 
-def _code(workspace: Path) -> dict[str, str]:
+def code(workspace: Path) -> dict[str, str]:
     """The workspace's git revision, and whether the tree differs from it; nothing outside a repository."""
     revision = ask_git(workspace, "rev-parse", "HEAD")
     if not revision:
         return {}
     dirty = bool(ask_git(workspace, "status", "--porcelain", "--untracked-files=no"))
     return {"mlflow.source.git.commit": revision, "git_dirty": str(dirty).lower()}
+
+
+def forget_open(workspace: Path, run_id: str | None) -> None:
+    """The run is closed, or will be by what is kept of it."""
+    _keep_open(workspace, open_runs(workspace) - {run_id or ""})
 
 
 def _keep_open(workspace: Path, run_ids: set[str]) -> None:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from pipeline.core import telemetry
-from pipeline.core.errors import ParamsError, ServiceError
+from pipeline.core.errors import ParamsError, StoreError
 from pipeline.core.redaction import redact
 
 if TYPE_CHECKING:
@@ -36,13 +36,16 @@ ARTIFACTS = ".graftline/mlartifacts"
 SERVER_TIMEOUT_S = 5.0
 """A tracking server must answer its health check within this; MLflow itself would retry for minutes."""
 
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
+"""How the URI of a sqlite database begins; its path follows."""
+
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a run tries its steps again itself; seven take minutes for each request
 }
 
 
@@ -80,13 +83,13 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
 
     Raises:
         ParamsError: the URI is of a kind that MLflow 3 does not keep runs in, or its database has no driver here.
-        ServiceError: the server does not answer.
+        StoreError: the server does not answer.
     """
     workspace = workspace.resolve()
     resolved = resolve_uri(workspace, uri)
     _be_quiet()
-    if resolved.startswith(_SQLITE):
-        _make_database(Path(resolved.removeprefix(_SQLITE)))
+    if resolved.startswith(SQLITE):
+        _make_database(Path(resolved.removeprefix(SQLITE)))
     elif _is_server(resolved):
         _check_health(resolved)
     from mlflow import MlflowClient
@@ -101,7 +104,7 @@ def open_session(workspace: Path, uri: str, experiment: str) -> Session:
 
 @contextlib.contextmanager
 def asking_mlflow(to: str) -> Iterator[None]:
-    """Turn what MLflow or the network below it throws into a :class:`ServiceError` without secrets.
+    """Turn what MLflow or the network below it throws into a :class:`StoreError` without secrets.
 
     As a decorator or in a ``with``; ``to`` completes "MLflow did not …".
     """
@@ -112,7 +115,7 @@ def asking_mlflow(to: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        raise ServiceError(f"MLflow did not {to}: {redact(str(error))}") from None
+        raise StoreError(f"MLflow did not {to}: {redact(str(error))}") from None
 
 
 def resolve_uri(workspace: Path, uri: str) -> str:
@@ -124,11 +127,11 @@ def resolve_uri(workspace: Path, uri: str) -> str:
             expected="a tracking URI that starts with sqlite:///, http://, https:// or a database's scheme",
             found=f"'{redact(chosen)}'",
             where=_where_set(),
-            remedy=f"Write for example {_SQLITE}.graftline/mlflow.db; MLflow 3 no longer keeps runs in plain folders.",
+            remedy=f"Write for example {SQLITE}.graftline/mlflow.db; MLflow 3 no longer keeps runs in plain folders.",
         )
-    if not chosen.startswith(_SQLITE):
+    if not chosen.startswith(SQLITE):
         return chosen
-    return f"{_SQLITE}{(workspace.resolve() / chosen.removeprefix(_SQLITE)).as_posix()}"
+    return f"{SQLITE}{(workspace.resolve() / chosen.removeprefix(SQLITE)).as_posix()}"
 
 
 def _where_set() -> str:
@@ -173,7 +176,7 @@ def _make_database(path: Path) -> None:
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)  # left behind by a killed process
         fresh.touch(mode=0o600)  # before sqlite makes it: params and addresses of runs are its owner's affair
-        SqlAlchemyStore(f"{_SQLITE}{fresh.as_posix()}", str(path.parent)).engine.dispose()
+        SqlAlchemyStore(f"{SQLITE}{fresh.as_posix()}", str(path.parent)).engine.dispose()
         os.replace(fresh, path)
 
 
@@ -184,9 +187,9 @@ def _check_health(uri: str) -> None:
     try:
         answer = httpx.get(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S, follow_redirects=True)
     except httpx.HTTPError as error:
-        raise ServiceError(f"The tracking server {shown} does not answer: {type(error).__name__}.") from None
+        raise StoreError(f"The tracking server {shown} does not answer: {type(error).__name__}.") from None
     if answer.status_code >= 500:
-        raise ServiceError(f"The tracking server {shown} answers its health check with {answer.status_code}.")
+        raise StoreError(f"The tracking server {shown} answers its health check with {answer.status_code}.")
 
 
 def _experiment(client: MlflowClient, name: str, workspace: Path, uri: str) -> str:

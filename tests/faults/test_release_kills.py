@@ -6,23 +6,19 @@ way: the champion in the registry, ``handoff/current`` and the history agree, an
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import shutil
 import signal
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from release_toys import check_agreed, import_once, in_child, toys, train_in
 
 from pipeline.core import files
 from pipeline.release import history, moves, steps
 from pipeline.release import publish as handing_off
-from pipeline.tracking import session as tracking_session
 from pipeline.tracking.registry import Registry
 
 Changes = tuple[tuple[Any, str], ...]
@@ -49,18 +45,6 @@ EVERY: Changes = (
 """Everything that others can see, down to each file."""
 
 
-def _toys() -> ModuleType:
-    """The toy workspace of the integration test, which is no package."""
-    place = Path(__file__).parents[1] / "integration/test_release.py"
-    spec = importlib.util.spec_from_file_location("release_toys", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = _toys()
 SETTINGS = toys.SETTINGS
 
 
@@ -86,19 +70,6 @@ def hold(workspace: Path) -> None:
 
 
 # -- children ----------------------------------------------------------------------------------------------------------
-
-
-def in_child(work: Callable[[], object], log: Path) -> int:
-    """Do the work in a process of its own; returns how it ended: 0, 1 for an exception, -9 for a kill."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001  # the parent tells
-            log.write_text(traceback.format_exc())
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def kill_at(number: int, changes: Changes) -> None:
@@ -141,15 +112,13 @@ def kills(workspace: Path, work: Callable[[Path], None], changes: Changes, scrat
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """v2 is champion after v1. In ``good`` the stages have left a model that passes, in ``bad`` one that fails, and in
     ``held`` the latter was held as v3."""
-    tracking_session._be_quiet()
-    for name in ("mlflow.onnx", "mlflow.artifacts", "mlflow.store.tracking.sqlalchemy_store", "onnxruntime"):
-        importlib.import_module(name)  # once, here, and not in every child
+    import_once()
     folder = tmp_path_factory.mktemp("worlds")
     base = folder / "base"
     (base / ".graftline").mkdir(parents=True)
 
     def make() -> None:
-        train = _train(base)
+        train = train_in(base)
         for bias in (0.1, 0.2):
             train(bias)
             toys.release(base)
@@ -161,25 +130,6 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     assert in_child(make, folder / "log") == 0, (folder / "log").read_text()
     return {name: folder / name for name in ("good", "bad", "held")}
-
-
-def _train(workspace: Path) -> Callable[..., None]:
-    return toys.train._get_wrapped_function()(workspace)
-
-
-def check(workspace: Path) -> None:
-    """Everything agrees, and nothing was done twice."""
-    aliases = toys.aliases(workspace)
-    entries = history.History(workspace).entries
-    chain = history.History(workspace).champions("digits")
-    assert chain[-1] == aliases["champion"]
-    assert f"v{aliases['champion']}" == toys.pointed(workspace)
-    assert aliases.get("previous") == (chain[-2] if len(chain) > 1 else None)
-    versions = toys.registry(workspace).versions()
-    assert len({version.sha256 for version in versions}) == len(versions)
-    assert len({(entry.sequence, entry.action, entry.version) for entry in entries}) == len(entries)
-    assert not (workspace / moves.FILE).exists()
-    assert (workspace / "handoff/current/model.onnx").is_file()
 
 
 CASES = [
@@ -207,7 +157,7 @@ def test_repeating_what_was_killed_finishes_it(
 
     def repeat(copy: Path) -> None:
         work(copy)
-        check(copy)
+        check_agreed(copy)
         assert expected == toys.actions(copy)
 
     last = 0
@@ -228,13 +178,13 @@ def test_other_data_after_a_killed_promotion(
     rollback then goes to the champion before."""
 
     def next_run(copy: Path) -> None:
-        _train(copy)(0.4, passed=False)
+        train_in(copy)(0.4, passed=False)
         outcome = toys.release(copy)
-        check(copy)
+        check_agreed(copy)
         assert "held" == outcome.kind
         promoted = ("promoted", 3) in toys.actions(copy)
         steps.rollback(copy, SETTINGS, reason="complaints")
-        check(copy)
+        check_agreed(copy)
         assert toys.pointed(copy) == ("v2" if promoted else "v1")
 
     for number, copy in kills(worlds[world], work, OF_A_MOVE, tmp_path):

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
+from filelock import FileLock
 
 from pipeline.core.errors import BusyError
-from pipeline.core.lock import workspace_lock
+from pipeline.core.lock import HOLDER, LOCK, workspace_lock
 
 
 def test_second_run_says_who_holds_the_workspace(tmp_path):
@@ -38,3 +40,23 @@ def test_second_run_says_who_holds_the_workspace(tmp_path):
     holder.wait()
     with workspace_lock(tmp_path, wait_s=5):  # a dead holder's lock is free at once
         assert f'"pid": {os.getpid()}' in (tmp_path / ".graftline/run.holder.json").read_text()
+
+
+def test_who_is_done_leaves_no_name(tmp_path):
+    """Or the next one who waits would be told of a run that ended long ago."""
+    with workspace_lock(tmp_path):
+        assert (tmp_path / HOLDER).is_file()
+    assert not (tmp_path / HOLDER).exists()
+
+
+def test_a_holder_who_has_not_said_its_name_yet_is_waited_for(tmp_path):
+    """Two runs that start in the same moment: the name is there a moment after the lock."""
+    (tmp_path / ".graftline").mkdir()
+    said = []
+    with FileLock(tmp_path / LOCK):
+        late = threading.Timer(0.2, (tmp_path / HOLDER).write_text, ['{"pid": 7, "since": "today"}'])
+        late.start()
+        with pytest.raises(BusyError), workspace_lock(tmp_path, wait_s=0.1, emit=said.append):
+            pass
+        late.join()
+    assert said == [f"Waiting: another run (pid 7, since today) holds {tmp_path}."]

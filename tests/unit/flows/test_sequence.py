@@ -9,10 +9,11 @@ import pytest
 
 from flows import sequence
 from flows.sequence import Runner
-from pipeline.core.errors import DataError, ParamsError, ServiceError, WorkspaceError
+from pipeline.core.errors import ChampionMovedError, DataError, ParamsError, ServiceError, StoreError, WorkspaceError
 from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings
+from pipeline.tracking import unsent
 
 STAGE_NAMES = [stage.name for stage in STAGES]
 UNTIL_EVALUATE = STAGE_NAMES[: STAGE_NAMES.index("evaluate")]
@@ -143,6 +144,34 @@ def test_each_stage_says_one_line_and_the_outcome_is_the_last(make_notes):
     assert "Gates: … · promoted" == run.lines[-1]
 
 
+def overtaken():
+    return ChampionMovedError(expected="v1 as champion", found="v2", where="the registry", remedy="Run again.")
+
+
+def test_a_run_that_was_overtaken_evaluates_against_the_new_champion(make_notes):
+    """Another workspace's promotion came first: nothing is promoted over it unseen, and training is not repeated."""
+    run = make_notes()
+    promote = iter([overtaken(), None])
+    run._raise = lambda name: next_of(promote) if name == "promote" else None
+    assert "promoted" == sequence.retrain(run).kind
+    assert 2 == run.done.count("pin_champion") == run.done.count("evaluate") == run.done.count("promote")
+    assert "another champion meanwhile (v2 instead of v1 as champion): evaluated again" in run.lines
+    assert ["report", "finish_run", "announce"] == run.done[-3:]
+
+
+def next_of(errors):
+    if error := next(errors):
+        raise error
+
+
+def test_a_run_that_is_overtaken_every_time_says_so(make_notes):
+    """It does not go on for ever."""
+    run = make_notes(promote=overtaken())
+    with pytest.raises(ChampionMovedError, match="found v2"):
+        sequence.retrain(run)
+    assert 1 + sequence.EVALUATE_AGAIN == run.done.count("promote")
+
+
 def test_an_input_error_reaches_the_caller_as_it_is(make_notes):
     """The command line makes exit code 2 of it."""
     error = DataError(expected="images", found="none", where="ingest.target", remedy="Add some.")
@@ -165,7 +194,22 @@ def test_trouble_with_closing_the_mlflow_run_does_not_hide_the_error(make_notes)
     run = make_notes(stale=["train"], train=error, finish_run=ServiceError("no answer"))
     with pytest.raises(DataError):
         sequence.retrain(run)
-    assert "The MLflow run run-1 was left open: no answer" == run.lines[-1]
+    [kept] = unsent.waiting(run.workspace)
+    said = f"The record of this run waits in .graftline/unsent/{kept.name} and is sent by the next run: no answer"
+    assert said == run.lines[-1]
+
+
+def test_training_does_not_need_a_tracking_server(make_notes):
+    """Without one it is not shown, and the run goes on; the record is tried again when there is a result to record."""
+    run = make_notes(stale=["train"], open_run=StoreError("no answer"))
+    with pytest.raises(StoreError, match="no answer") as raised:
+        sequence.retrain(run)
+    assert {*STAGE_NAMES} < {*run.done}
+    assert "Training is not shown in MLflow: no answer" in run.lines
+    assert 2 == run.done.count("open_run")
+    assert "register" not in run.done
+    assert "the next graftline run finishes it, with nothing computed again." in str(raised.value)
+    assert run.lines[-1].endswith("and is sent by the next run: it could not be opened")
 
 
 def test_a_webhook_that_does_not_answer_does_not_undo_the_promotion(make_notes):
