@@ -134,7 +134,7 @@ def test_a_bundle_from_the_registry_stays_in_its_folder(
         session=SimpleNamespace(uri="sqlite:///x"), fetch=lambda *_: kept / "model.onnx", name="m"
     )
     with pytest.raises(RegistryError, match="a file that is to lie outside the bundle"):
-        bundles.restore_bundle(registry, version, tmp_path / "handoff" / "v1")
+        bundles.restore_bundle(registry, version, tmp_path / "handoff" / "v1", print)
     assert [] == list(away.iterdir())
     assert [] == list((tmp_path / "handoff").iterdir())
     assert not (tmp_path / "canary").exists()

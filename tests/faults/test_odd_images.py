@@ -33,8 +33,9 @@ from pipeline.data.images import ImageStore, decode
 from pipeline.data.inspection import inspect
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
+from pipeline.models.onnx_graph import OPSET
 from pipeline.release.pin import ensure_pins
-from pipeline.serving.preprocessing_graph import INPUT, OPSET, preprocessing_graph
+from pipeline.serving.preprocessing_graph import INPUT, preprocessing_graph
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -62,9 +62,7 @@ def make_notes(tmp_path, monkeypatch):
     """Notes of a workspace in which ``stale`` stages are stale and the verdict is ``passed``."""
 
     def make(*, stale=(), passed=True, **results):
-        monkeypatch.setattr(
-            sequence.executor, "stale", lambda workspace, names: {n: ["x"] for n in names if n in stale}
-        )
+        monkeypatch.setattr("pipeline.graph.executor.stale", lambda workspace: {name: ["x"] for name in stale})
         monkeypatch.setattr(
             sequence.decide, "judged", lambda workspace: SimpleNamespace(verdict=SimpleNamespace(passed=passed))
         )
