@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import httpx
 from flows import prefect_server
 from flows.environment import quiet_console
 from pipeline import params
-from pipeline.core.errors import ParamsError, ServiceError
+from pipeline.core.errors import ParamsError, ServiceError, StoreError
 from pipeline.core.redaction import redact
 from pipeline.params import Settings
 from pipeline.release.decide import Outcome
@@ -62,6 +63,7 @@ def _preview(workspace: Path, assignments: Sequence[str]) -> Settings:
 
 
 def _open_tracking(workspace: Path, settings: Settings) -> None:
-    """Importing MLflow takes as long as a Prefect server's start; and a tracking server that does not answer is better
-    known before hours of training than after."""
-    open_session(workspace, settings.tracking.uri, settings.tracking.experiment)
+    """Importing MLflow takes as long as a Prefect server's start. A store that does not answer costs the view of
+    training and no training; the run itself says so."""
+    with contextlib.suppress(StoreError):
+        open_session(workspace, settings.tracking.uri, settings.tracking.experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import importlib.util
 import multiprocessing
@@ -30,6 +31,8 @@ def _toys() -> ModuleType:
 
 toys = _toys()
 Ready = Callable[[], object]
+PATIENCE_S = 120
+"""For works at once; one that takes nearly as long tells where it stands."""
 
 
 def import_once() -> None:
@@ -67,10 +70,13 @@ def at_once(works: Sequence[Callable[[Ready], object]], log: Path) -> list[objec
     barrier, answers = context.Barrier(len(works)), context.SimpleQueue()
 
     def child(number: int) -> None:
+        stacks = log.with_name(f"{log.name} {number}").open("w")
+        faulthandler.dump_traceback_later(0.9 * PATIENCE_S, file=stacks)
         try:
             answers.put((number, works[number](lambda: barrier.wait(60))))
         except BaseException:  # noqa: BLE001  # the parent tells
-            log.with_name(f"{log.name} {number}").write_text(traceback.format_exc())
+            traceback.print_exc(file=stacks)
+            stacks.flush()
             barrier.abort()
             os._exit(1)
 
@@ -78,9 +84,10 @@ def at_once(works: Sequence[Callable[[Ready], object]], log: Path) -> list[objec
     for process in children:
         process.start()
     for process in children:
-        process.join(120)
+        process.join(PATIENCE_S)
+    codes = [process.exitcode for process in children]
     told = "\n".join(path.read_text() for path in sorted(log.parent.glob(f"{log.name} *")))
-    assert [0] * len(works) == [process.exitcode for process in children], told
+    assert [0] * len(works) == codes, f"{codes}: {told}"
     return [answer for _, answer in sorted((answers.get() for _ in works), key=lambda pair: pair[0])]
 
 

@@ -14,8 +14,11 @@ from pipeline.core.errors import ParamsError
 _VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")
 """``$NAME`` or ``${NAME}``, in capitals: what may stand in an address otherwise is left alone."""
 
-_TELLING = re.compile(r"token|sig|secret|password|passwd|credential|auth|key", re.IGNORECASE)
-"""Names of query values that are secrets: ``token``, ``X-Amz-Signature``, ``sig``, ``api_key``."""
+_TELLING = re.compile(
+    r"token|secret|password|passwd|credential|signature|(?<![a-z])(sig|auth|key)(?![a-z])|(api|access)key",
+    re.IGNORECASE,
+)
+"""Names of query values that are secrets: ``token``, ``X-Amz-Signature``, ``sig``, ``api_key``; not ``design``."""
 
 
 def filled(text: str, where: str) -> str:
@@ -40,11 +43,16 @@ def filled(text: str, where: str) -> str:
 
 
 def has_secret(url: str) -> bool:
-    """Is a password or a token written out in the address, rather than named as ``$NAME``?
+    """Is a password or a token written out in the address, rather than named as ``$NAME``? A user's name without a
+    password may be a token, as git hosts take it.
 
     >>> [has_secret(url) for url in ("https://h/w?token=abc", "https://h/w?token=$TOKEN", "https://h/w?download=1")]
     [True, False, False]
+    >>> [has_secret(url) for url in ("https://abc@h/w", "https://$TOKEN@h/w", "https://h/w?design=3")]
+    [True, False, False]
     """
     parts = urlsplit(_VARIABLE.sub("", url))
-    _, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    return bool(password) or any(value and _TELLING.search(name) for name, value in parse_qsl(parts.query))
+    user, is_asked, password = parts.netloc.rpartition("@")[0].partition(":")
+    return bool(password or (user and not is_asked)) or any(
+        value and _TELLING.search(name) for name, value in parse_qsl(parts.query)
+    )

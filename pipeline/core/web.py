@@ -33,6 +33,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _CHATTY = ("httpx", "httpcore")
 """Loggers that name every URL they call."""
 
+_KEYS_OF_RENTED_MACHINES = frozenset(
+    ipaddress.ip_address(text) for text in ("168.63.129.16", "100.100.100.200", "fd00:ec2::254", "169.254.169.254")
+)
+"""Where Azure, Alibaba and Amazon hand out keys or what leads to them; two of them are no addresses of the link."""
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -131,14 +136,15 @@ def check_scheme(url: str, rules: Rules) -> str:
     return host
 
 
-def without_secrets(url: str) -> str:
-    """The address without user, password and query, which may hold tokens."""
+def without_secrets(url: str, *, path: bool = True) -> str:
+    """The address without user, password and query, which may hold tokens; without ``path`` its host alone."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "an address that cannot be read"
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
+    bare = parts._replace(netloc=host, query="", fragment="")
+    return urlunsplit(bare if path else bare._replace(path=""))
 
 
 def _too_slow(rules: Rules) -> TooSlowError:
@@ -147,7 +153,7 @@ def _too_slow(rules: Rules) -> TooSlowError:
 
 def _check_address(found: str, url: str, rules: Rules) -> None:
     address = _innermost(ipaddress.ip_address(found))
-    if address.is_link_local or address.is_multicast:
+    if address.is_link_local or address.is_multicast or address in _KEYS_OF_RENTED_MACHINES:
         _refuse(
             rules,
             "the address of a server",
@@ -187,7 +193,7 @@ class _Peer:
         if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             return
         connection = details["return_value"].get_extra_info("socket")  # TLS puts another in the place of the first
-        self._watch.connections.append(connection)
+        self._watch.add(connection)
         if not _goes_by_proxy(self._url):
             _check_address(str(connection.getpeername()[0]), self._url, self._rules)
 
@@ -206,6 +212,12 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+
+    def add(self, connection: socket.socket) -> None:
+        """Watch this one too; where the time is over already, end it at once."""
+        self.connections.append(connection)
+        if self.is_over:
+            self._end()
 
     def _end(self) -> None:
         self.is_over = True

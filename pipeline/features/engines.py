@@ -98,18 +98,22 @@ def _session(content: bytes) -> InferenceSession:
 
 
 class Measured(Document):
-    """Both engines on this machine, images per second, and how far their features are apart."""
+    """Both engines on this machine, images per second, and how far their features are apart; None where ONNX Runtime
+    could not be tried."""
 
     engine: Name
-    torch: float
-    onnxruntime: float
-    relative_error: float
+    torch: float | None = None
+    onnxruntime: float | None = None
+    relative_error: float | None = None
     """‖difference‖ / ‖torch's features‖."""
+    failure: str = ""
 
     @property
     def sentence(self) -> str:
         """The choice, for people."""
-        if self.engine == "onnxruntime":
+        if self.failure:
+            return f"by torch; ONNX Runtime cannot be used here ({self.failure})"
+        if self.engine == "onnxruntime" and self.onnxruntime and self.torch:
             return f"by ONNX Runtime, {self.onnxruntime / self.torch:.1f} times as fast as torch here"
         return "by torch, which ONNX Runtime does not surely beat here"
 
@@ -148,9 +152,18 @@ def choose(
     if not record.is_file():
         if missing("torch") < max(WORTH_IMAGES, images / 2):
             return Chosen("torch", makes["torch"])
-        measure(weights, makes["torch"](), makes["onnxruntime"]()).save(record)
+        _tried(weights, makes).save(record)
     measured = Measured.load(record)
     return Chosen(measured.engine, makes[measured.engine], measured.sentence)
+
+
+def _tried(weights: BackboneWeights, makes: dict[Name, Callable[[], Engine]]) -> Measured:
+    """Measured, or why it could not be: torch can do the work in any case."""
+    try:
+        return measure(weights, makes["torch"](), makes["onnxruntime"]())
+    except Exception as error:  # noqa: BLE001  # torch's exporter and ONNX Runtime share no class of errors
+        said = (str(error).splitlines() or [""])[0][:120]
+        return Measured(engine="torch", failure=f"{type(error).__name__}: {said}")
 
 
 def _identity(weights: BackboneWeights) -> str:

@@ -28,17 +28,25 @@ class Kept(Document):
 
 @contextlib.contextmanager
 def keeping(workspace: Path, stage: str) -> Iterator[None]:
-    """Keep a whole ``dvc.lock`` aside while DVC runs ``stage``; after a failure too, for DVC may be what was killed."""
+    """Keep a whole ``dvc.lock`` aside while DVC runs ``stage``; afterwards only where that was cut off, for DVC may be
+    what was killed: a stage that merely failed leaves nothing to take back."""
     lock = workspace / LOCK
-    Kept(stage=stage, text=lock.read_text(encoding="utf-8") if lock.is_file() else None).save(workspace / KEPT)
-    yield
+    kept = Kept(stage=stage, text=lock.read_text(encoding="utf-8") if lock.is_file() else None)
+    kept.save(workspace / KEPT)
+    try:
+        yield
+    except Exception:
+        if not _is_whole(lock, kept):
+            raise
+        (workspace / KEPT).unlink()
+        raise
     (workspace / KEPT).unlink()
 
 
 def mend(workspace: Path) -> Iterator[str]:
     """Bring back what a killed DVC left cut off; a sentence for each file. Call it with the workspace locked.
 
-    Nothing is touched while another DVC command lives: it holds the lock that is taken here first.
+    Nothing is touched while another DVC command writes: it holds the lock that is taken here first.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -91,7 +99,7 @@ def _is_whole(lock: Path, kept: Kept) -> bool:
     from voluptuous import Invalid
 
     if not lock.is_file():
-        return kept.text is None
+        return True  # somebody deleted it: DVC cuts it off where it stands
     try:
         text = lock.read_text(encoding="utf-8")
         now = _outputs(text)

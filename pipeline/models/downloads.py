@@ -117,6 +117,11 @@ def from_url(
         ServiceError: the server cannot be reached, or takes too long.
     """
     address = filled(url, where)
+
+    def shown(hop: str) -> str:
+        """The address as it is written, and of others the host: a path may hold a secret as well as a query."""
+        return web.without_secrets(url if hop == address else hop, path=hop == address)
+
     rules = Rules(
         WeightsError,
         where,
@@ -125,9 +130,10 @@ def from_url(
         hops=MAX_HOPS,
         wait_s=TIMEOUT_S,
         whole_s=WHOLE_S,
+        shown=shown,
     )
     web.check_scheme(address, rules)
-    kept = cache / "downloads" / sha256.lower() / _file_name(address)
+    kept = cache / "downloads" / sha256.lower() / _file_name(url)
     if not kept.is_file():
         with replacing(kept) as fresh:
             _stream(address, fresh, rules, max_bytes)
@@ -143,7 +149,7 @@ def _file_name(url: str) -> str:
 
 
 def _stream(url: str, path: Path, rules: Rules, max_bytes: int) -> None:
-    shown = web.without_secrets(url)
+    shown = rules.show(url)
     try:
         with web.answer("GET", url, rules, headers=AS_IT_IS) as response, path.open("wb") as file:
             response.raise_for_status()

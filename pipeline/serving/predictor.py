@@ -30,6 +30,9 @@ HELD_IMAGES = 256
 MEMORY_SHARE = 0.7
 """Of the free memory, for models from outside."""
 
+LEAST_MEMORY = 512 * 10**6
+"""Bytes that one gets in any case: a container that has filled its memory with files can still give some back."""
+
 LONGEST_CALL_S = 600.0
 """For one batch of a model from outside."""
 
@@ -193,16 +196,16 @@ def _run_limited(session: InferenceSession, batch: np.ndarray, origin: str) -> l
     try:
         return session.run(["logits", "probabilities"], {"images": batch}, run)
     except Exception as problem:  # ONNX Runtime's errors share no public base class
-        raise _failed(str(problem), run.terminate, origin) from problem
+        raise _failed(problem, run.terminate, origin) from problem
     finally:
         timer.cancel()
 
 
-def _failed(said: str, is_late: bool, origin: str) -> BundleError:
-    found = f"one that fails on an image ({said.splitlines()[0][-160:]})"
+def _failed(problem: Exception, is_late: bool, origin: str) -> BundleError:
+    found = f"one that fails on an image ({_first_line(problem)})"
     if is_late:
         found = f"one that took longer than {LONGEST_CALL_S:.0f} s for one batch"
-    elif "memory" in said or "bad_alloc" in said:
+    elif isinstance(problem, MemoryError) or "memory" in str(problem) or "bad_alloc" in str(problem):
         found = f"one that needs more memory for one batch than the {_memory_share() / 1e9:.1f} GB it is given"
     return BundleError(
         expected="a model that answers within the memory and the time there is",
@@ -212,10 +215,15 @@ def _failed(said: str, is_late: bool, origin: str) -> BundleError:
     )
 
 
+def _first_line(problem: Exception) -> str:
+    """What it says, or its name where it says nothing, as a bare MemoryError."""
+    return (str(problem).splitlines() or [type(problem).__name__])[0][-160:]
+
+
 @cache
 def _memory_share() -> int:
     """Bytes that models from outside may use in this process: a share of what is free when the first is loaded."""
-    return int(MEMORY_SHARE * memory.available_bytes())
+    return max(LEAST_MEMORY, int(MEMORY_SHARE * memory.available_bytes()))
 
 
 @cache
@@ -248,14 +256,15 @@ def session(content: bytes, *, threads: int = 0, origin: str = "the model", limi
     options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # never what the first bytes may claim
     if limited:
-        _limit_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         # Constants are computed outside the arena: larger ones when they are asked for, within it.
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES))
     try:
+        if limited:
+            _limit_arena()
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # ONNX Runtime's errors share no public base class
-        raise _not_ours(origin, f"a file that ONNX Runtime refuses ({str(problem).splitlines()[0][:160]})") from problem
+        raise _not_ours(origin, f"a file that ONNX Runtime refuses ({_first_line(problem)})") from problem
 
 
 def _open(model: Path | str | OnnxFile) -> tuple[bytes, str]:

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pipeline.core.errors import StoreError
 from pipeline.tracking.session import SQLITE, Session, asking_mlflow
@@ -51,12 +51,23 @@ def alias_lock(session: Session, model: str) -> Iterator[Check]:
     Raises:
         StoreError: the store does not answer, or somebody has held it for too long.
     """
-    with FileLock(lock_file(session)):  # of one workspace only one goes to the server at a time
+    file = lock_file(session)
+    lock = FileLock(file, timeout=GIVE_UP_AFTER_S)
+    try:
+        lock.acquire()  # of one workspace only one goes to the server at a time
+    except Timeout:
+        raise StoreError(
+            f"Another process has held {file} for {GIVE_UP_AFTER_S:.0f} s. See whether it is stopped (a debugger, "
+            "SIGSTOP), and repeat the command."
+        ) from None
+    try:
         if session.uri.startswith(SQLITE):
             yield lambda: None
         else:
             with _leased(session, model) as check:
                 yield check
+    finally:
+        lock.release()
 
 
 def lock_file(session: Session) -> Path:
@@ -80,8 +91,7 @@ def lease_name(model: str) -> str:
 @contextlib.contextmanager
 def _leased(session: Session, model: str) -> Iterator[Check]:
     name, token = lease_name(model), uuid.uuid4().hex
-    _take(session, name, token)
-    taken = _now()
+    taken = _take(session, name, token)
 
     def check() -> None:
         if (held := _now() - taken) > WRITE_WITHIN_S:
@@ -93,13 +103,19 @@ def _leased(session: Session, model: str) -> Iterator[Check]:
     try:
         yield check
     finally:
-        with contextlib.suppress(StoreError):  # it runs out by itself; what happened in the block matters more
-            _remove(session, name, token)
+        # Later it may be another's by the time the request arrives; it runs out by itself.
+        if _now() - taken <= WRITE_WITHIN_S:
+            with contextlib.suppress(StoreError):  # what happened in the block matters more
+                _remove(session, name, token)
 
 
-def _take(session: Session, name: str, token: str) -> None:
+def _take(session: Session, name: str, token: str) -> float:
+    """Make the lease ours; returns when it may have begun: before the request that made it was sent."""
     started, seen, since = _now(), "", _now()
-    while not _made(session, name, token):
+    while True:
+        asked = _now()
+        if _made(session, name, token):
+            return asked
         found, holder = _holder(session, name)
         if found != seen:
             seen, since = found, _now()
@@ -115,12 +131,12 @@ def _take(session: Session, name: str, token: str) -> None:
 
 def _break(session: Session, name: str, token: str) -> None:
     """Remove a dead holder's lease. Of several who would, one may; he looks again whether it is still that one's."""
-    breaker = f"{name} {token}"
-    if _made(session, breaker, token):
+    breaker, own = f"{name} {token}", uuid.uuid4().hex
+    if _made(session, breaker, own):
         try:
             _remove(session, name, token)
         finally:
-            _remove(session, breaker, token)
+            _remove(session, breaker, own)
 
 
 @asking_mlflow("lock the aliases")

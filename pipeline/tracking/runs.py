@@ -84,16 +84,16 @@ def create(session: Session, model: str, *, key: str, code: Mapping[str, str], s
 
 @asking_mlflow("find a run")
 def is_known(session: Session, run_id: str) -> bool:
-    """Does this store know the run? It may be another store by now."""
+    """Does this store know the run, and has nobody deleted it? It may be another store by now."""
     from mlflow import MlflowException
 
     try:
-        session.client.get_run(run_id)
+        run = session.client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
-    return True
+    return run.info.lifecycle_stage == "active"
 
 
 def open_runs(workspace: Path) -> set[str]:
@@ -108,20 +108,20 @@ def open_runs(workspace: Path) -> set[str]:
 def close_killed(session: Session) -> list[str]:
     """Close every run that this workspace left open, as killed; returns the ids of those that still counted as running.
 
-    Only while no run of this workspace is at work. A run that the store does not know (it is another store) is
-    forgotten.
+    Only while no run of this workspace is at work. A run that the store does not know (it is another store), or that
+    somebody has deleted, is forgotten.
     """
     from mlflow import MlflowException
 
     closed = []
     for run_id in sorted(open_runs(session.workspace)):
         try:
-            is_running = session.client.get_run(run_id).info.status == "RUNNING"
+            info = session.client.get_run(run_id).info
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             continue
-        if is_running:
+        if info.status == "RUNNING" and info.lifecycle_stage == "active":
             session.client.set_tag(run_id, "outcome", "killed")
             session.client.set_terminated(run_id, "KILLED")
             closed.append(run_id)

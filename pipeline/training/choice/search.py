@@ -9,6 +9,7 @@ import torch
 
 from pipeline.core.context import Context
 from pipeline.core.device import choose as choose_device
+from pipeline.core.errors import TrainingError
 from pipeline.models.heads import CosineHead, LinearHead
 from pipeline.models.network import Network
 from pipeline.training.choice import by_labels, without_labels
@@ -45,11 +46,20 @@ def choose(task: Task, params: Params, context: Context) -> Fitted:
         f"  auto · {situation.sentence} Trying {', '.join(dict.fromkeys([baseline.strategy, *candidates]))}.",
         flush=True,
     )
-    if situation.per_class >= ENOUGH_PER_CLASS:
-        decision = by_labels.choose(examiner, baseline.strategy, candidates)
-    else:
-        decision = without_labels.choose(examiner, baseline.strategy, candidates, repeats=params.repeats)
+
+    def decide(reigning: str, others: list[str]) -> Decision:
+        if situation.per_class >= ENOUGH_PER_CLASS:
+            return by_labels.choose(examiner, reigning, others)
+        return without_labels.choose(examiner, reigning, others, repeats=params.repeats)
+
     weighed = [agreement and agreement.sentence, baseline.sentence]
+    try:
+        decision = decide(baseline.strategy, candidates)
+    except TrainingError as error:
+        if baseline.otherwise is None:
+            raise
+        weighed.append(f"{error} So the baseline is {baseline.otherwise}.")
+        decision = decide(baseline.otherwise, [name for name in candidates if name != baseline.strategy])
     return _told(params, situation, [sentence for sentence in weighed if sentence], decision)
 
 

@@ -45,7 +45,8 @@ class Params(PluginParams):
 
     name: Literal["auto"] = "auto"
     budget_minutes: float = Field(20, gt=0)
-    """Of fitting; no candidate is begun once they are spent. The baseline always runs."""
+    """Of fitting; no candidate is begun once they are spent. The baseline always runs, and with few labels it may be
+    fine-tuning."""
     candidates: list[str] | None = None
     """Strategies to try beside the baseline; null takes those that fit the data."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -27,7 +27,7 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("https://h/w.pt", False),
         ("https://h/w.pt?download=true", False),
-        ("https://me@h/w.pt", False),
+        ("https://me@h/w.pt", True),
         ("https://me:pw@h/w.pt", True),
         ("https://me:$PASSWORD@h/w.pt", False),
         ("https://h/w.pt?X-Amz-Signature=abc", True),

@@ -119,6 +119,24 @@ def test_a_faster_engine_must_be_surely_faster_and_right(
     assert ("ONNX Runtime, 4.0 times" in found.sentence) == (expected == "onnxruntime")
 
 
+def test_an_engine_that_fails_is_not_taken(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_small_images: None
+) -> None:
+    """Torch does the work, the reason is told, and it is not tried again."""
+    tries: list[int] = []
+
+    def failing(*_: Any) -> OnnxEngine:
+        tries.append(1)
+        raise RuntimeError("no such operator\nat all")
+
+    monkeypatch.setattr(OnnxEngine, "of", failing)
+    for _ in range(2):
+        found = run(weights, toy_domains, tmp_path)
+        assert found.engine.name == "torch"
+        assert found.engine.sentence == "by torch; ONNX Runtime cannot be used here (RuntimeError: no such operator)"
+    assert tries == [1]
+
+
 def test_new_weights_are_measured_anew(
     toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_small_images: None
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dvc.dvcfile import Lockfile
 from dvc.repo import Repo
 
-from pipeline.core.errors import WorkspaceError
+from pipeline.core.errors import DataError, StageError, WorkspaceError
 from pipeline.graph import executor, torn
 from pipeline.workspace import create
 
@@ -67,6 +67,19 @@ def test_a_whole_record_is_left_as_it_is(workspace):
     assert not (workspace / torn.KEPT).exists()
 
 
+def test_a_stage_that_merely_failed_leaves_nothing_to_take_back(workspace):
+    """What happens to dvc.lock later is the user's affair: a merge, a checkout, a deletion."""
+    (workspace / "dvc.lock").write_text(LOCK)
+    with pytest.raises(DataError), torn.keeping(workspace, "train"):
+        raise DataError(expected="a", found="b", where="c", remedy="d")
+    assert not (workspace / torn.KEPT).exists()
+    with contextlib.suppress(StageError), torn.keeping(workspace, "train"):
+        (workspace / "dvc.lock").write_text(LOCK[:100])  # DVC alone was killed
+        raise StageError("exit -9")
+    assert len(list(torn.mend(workspace))) == 1
+    assert (workspace / "dvc.lock").read_text() == LOCK
+
+
 def test_a_record_cut_off_anywhere_is_taken_back(workspace):
     """Wherever the file ends, DVC can read it afterwards, and the stages that did not run have all their outputs."""
     repo, lock = Repo(str(workspace)), workspace / "dvc.lock"
@@ -94,9 +107,8 @@ def test_a_first_record_cut_off_is_removed(workspace):
 
 def test_a_record_that_was_deleted_is_not_brought_back(workspace):
     """Deleting dvc.lock asks for everything to be done again; only what a stage was writing is mended."""
-    (workspace / "dvc.lock").unlink(missing_ok=True)
-    with torn.keeping(workspace, "train"):
-        pass
+    interrupted(workspace, LOCK, LOCK)
+    (workspace / "dvc.lock").unlink()
     assert list(torn.mend(workspace)) == []
     assert not (workspace / "dvc.lock").exists()
 

@@ -85,6 +85,6 @@ def test_few_labels(apart: float, per_class: int, unlabelled: int, expected: str
 def test_many_labels_none_or_a_checkpoint() -> None:
     """There the labels, the source's or the checkpoint's own head decide, whatever the features are worth."""
     poor = clusters(30, apart=0.0)
-    assert baseline_of(a_task(poor, unlabelled=500), a_situation("many", 30)) == ("probe", None)
-    assert baseline_of(a_task(poor, labels_from="source"), a_situation("none", 0)) == ("probe", None)
-    assert baseline_of(a_task(poor, labels_from="checkpoint"), a_situation("none", 0)) == ("as_is", None)
+    assert baseline_of(a_task(poor, unlabelled=500), a_situation("many", 30)) == ("probe", None, None)
+    assert baseline_of(a_task(poor, labels_from="source"), a_situation("none", 0)) == ("probe", None, None)
+    assert baseline_of(a_task(poor, labels_from="checkpoint"), a_situation("none", 0)) == ("as_is", None, None)

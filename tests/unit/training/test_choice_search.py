@@ -12,8 +12,10 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.core.context import Context
+from pipeline.core.errors import TrainingError
 from pipeline.data.manifest import Manifest
 from pipeline.training.choice import search, trying
+from pipeline.training.choice.baseline import Baseline
 from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.situation import Situation
 from pipeline.training.strategies.auto import Params
@@ -209,3 +211,18 @@ def test_a_budget_is_spent_by_fitting() -> None:
     assert not budget.is_spent
     budget.charge(1)
     assert budget.is_spent
+
+
+def test_a_baseline_that_cannot_be_fitted_gives_way(a_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain one takes its place, and the record says why; without a plain one the stage ends."""
+    task = remade(a_task, target=few_labels, source=no_labels)
+    wild = {"settings": {"lp_ft": {"learning_rate": 1e30}}, "candidates": ["lp_ft"]}
+    monkeypatch.setattr(search, "baseline_of", lambda *_: Baseline("lp_ft", "It is on trial.", otherwise="class_mean"))
+    record = choose(task, **wild)
+    assert [(row.strategy, row.outcome) for row in record.candidates] == [("class_mean", "kept")]
+    told = " ".join(record.sentences)
+    assert "The baseline 'lp_ft' could not be fitted." in told
+    assert "So the baseline is class_mean." in told
+    monkeypatch.setattr(search, "baseline_of", lambda *_: Baseline("lp_ft"))
+    with pytest.raises(TrainingError, match="lp_ft"):
+        choose(task, **wild)
