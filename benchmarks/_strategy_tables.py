@@ -172,4 +172,4 @@ def misleading(rows: list[Result]) -> str:
         for name in _strategies(rows)
     ]
     told = next(row["sentences"] for row in rows if row["strategy"] == "auto")
-    return f"{table(['strategy', *cases], body)}\n\nWhat `auto` said, first seed: {' '.join(told[1:5])}"
+    return f"{table(['strategy', *cases], body)}\n\nWhat `auto` said, first seed: {' '.join(told[1:6])}"
