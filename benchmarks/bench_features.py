@@ -188,6 +188,7 @@ def with_photos(best: dict[str, float]) -> list[list[str]]:
             (photos / label / path.name).symlink_to(path)
         rows = [(path.relative_to(root).as_posix(), label, "train") for path, label in chosen]
         given = [f"ingest.target={{name: table, path: {write_table(root, rows)}}}", "ingest.source=null"]
+        given += ["validate.near_duplicates=null", "validate.min_labelled_per_class=0", "validate.max_copy_share=1"]
         run_stages(folder, [*given, "ingest.near_duplicates.max_distance=0"], until="validate")
         found = []
         for name in BACKBONES:

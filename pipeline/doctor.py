@@ -113,7 +113,7 @@ def _runtime(workspace: Path, settings: Settings) -> Iterator[Finding]:
         yield Finding("broken", f"runtime.device: {error}", "Set runtime.device to auto.")
     webhook = settings.notify.webhook
     name = webhook.get_secret_value() if webhook else ""
-    if name.startswith("$") and name[1:] not in os.environ:
+    if name.startswith("$") and name[1:].strip("{}") not in os.environ:
         yield Finding("broken", f"notify.webhook: the variable {name} is not set", "Export it where runs start.")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.core import web
 from pipeline.core.errors import ParamsError, ServiceError
+from pipeline.core.secrets import filled
 from pipeline.core.web import Rules
 from pipeline.flow_params import Notify
 from pipeline.release.decide import Outcome
@@ -90,7 +91,7 @@ def address(params: Notify) -> str | None:
         return None
     value = params.webhook.get_secret_value()
     if not value.startswith("$"):
-        return value
+        return filled(value, "notify.webhook in params.yaml")
     name = value[1:].strip("{}")
     found = os.environ.get(name, "")
     if not found.startswith(("https://", "http://")):

@@ -1,9 +1,9 @@
 """The hand-off folder: ``v1``, ``v2``, … and the pointer ``current``, a relative symlink.
 
 A reader of ``current`` finds one whole bundle or another whole bundle: a version is copied under a temporary name and
-renamed, and the pointer is replaced by a rename. A folder is never replaced while ``current`` points at it: where a
-version is published again with other contents (the same model under a new verdict), ``current`` points at a second
-copy, ``v1.new``, until the first is in place.
+renamed, and the pointer is replaced by a rename. Where a version is published again with other contents (the same
+model under a new verdict), ``current`` points at a second copy, ``v1.new``, until the first is in place. A folder that
+no longer verifies is restored from MLflow where it stands, by one exchange of names where the file system can.
 
 A version is signed before it gets its name, and nothing is signed but what was just proven: a copy equal to the bundle
 of the stages, or one restored from MLflow file by file. What a folder in the hand-off holds is never taken on trust.

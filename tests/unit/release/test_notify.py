@@ -60,6 +60,15 @@ def test_notice_is_for_people_and_machines(hook: Hook) -> None:
     assert ("held", 2, 1, ["floor"]) == (sent["kind"], sent["version"], sent["champion"], sent["failed_gates"])
 
 
+def test_a_part_of_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in any other address; a missing variable is named."""
+    webhook = Notify(webhook="https://hooks.example.org/services/$GRAFTLINE_TEST_KEY")
+    with pytest.raises(ParamsError, match="a value in the environment variable GRAFTLINE_TEST_KEY"):
+        notify.address(webhook)
+    monkeypatch.setenv("GRAFTLINE_TEST_KEY", "abc")
+    assert notify.address(webhook) == "https://hooks.example.org/services/abc"
+
+
 def test_no_webhook_is_fine() -> None:
     """Nobody to tell is no error."""
     assert not notify.send(Notify(), {})
