@@ -39,7 +39,7 @@ from pipeline.models.onnx_graph import onnx_graph
 
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v2")
 SIDE, BATCH = 224, 32
-PHOTOS = 958
+PHOTOS = 480
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CPU = torch.device("cpu")
 
