@@ -211,11 +211,11 @@ def main() -> None:
     for name in BACKBONES:
         found, best[name] = bare(name, peak)
         rows += found
-    header = ["backbone", "engine", f"images/s, batch {BATCH}", "GFLOP/s", "of the peak", "relative error"]
+    header = ["backbone", "engine", f"images/s, batch {BATCH}", "GFLOP/s", "of torch's matmul", "relative error"]
     disk = ["backbone", "from files on disk", "images/s", "× the loader", "of the best engine bare"]
     text = (
         f"{table(header, rows)}\n\n{table(disk, with_photos(best))}\n\n"
-        f"Peak: {peak:.0f} GFLOP/s in a float32 matrix product. {CORES} threads, taken in turn, medians; "
+        f"torch's float32 matrix product: {peak:.0f} GFLOP/s. {CORES} threads, taken in turn, medians; "
         f"{provenance()}."
     )
     print(text)
