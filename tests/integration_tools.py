@@ -94,6 +94,14 @@ def heavy_packages_of(*arguments: str, folder: Path | None = None) -> set[str]:
     return set(loaded.split()[1:])
 
 
+def migrated_store(folder: Path) -> Path:
+    """An MLflow database that was migrated once; copying it costs nothing."""
+    from pipeline.tracking.session import open_session
+
+    open_session(folder, "sqlite:///mlflow.db", "other")
+    return folder / "mlflow.db"
+
+
 def outputs_of(workspace: Path, stages: Iterable[Stage] = STAGES) -> dict[str, str]:
     """Digests of what the stages have made, but for what tells the time."""
     names = [name for stage in stages for name in stage.outputs if name not in FROM_A_CLOCK]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.core import digests
 from pipeline.core.device import SMALL_IMAGE_PX, memory_format
 from pipeline.core.files import Document, write_bytes
+from pipeline.core.onnx_session import session_options
 from pipeline.data.transforms import normalise
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.onnx_graph import onnx_graph
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Name = Literal["torch", "onnxruntime"]
 
 WORTH_IMAGES = 1000
-"""New images from which on it is measured: exporting the backbone and trying it take about six seconds."""
+"""New images from which on it is measured: exporting the backbone and trying it take six to ten seconds."""
 
 WORTH_RATIO = 1.2
 """How much faster ONNX Runtime must be; less is within what a busy machine makes of two equal ones."""
@@ -89,11 +90,7 @@ class OnnxEngine:
 def _session(content: bytes) -> InferenceSession:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding wants the cores
+    options = session_options(torch.get_num_threads())
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

@@ -16,6 +16,7 @@ from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
 from pipeline.core.files import reading
+from pipeline.core.onnx_session import session_options
 from pipeline.data.images import MAX_PIXELS, decode
 from pipeline.serving import admission
 from pipeline.serving.onnx_file import OnnxFile, decode_property
@@ -247,11 +248,7 @@ def session(content: bytes, *, threads: int = 0, origin: str = "the model", limi
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
+    options = session_options(threads)
     # int8 on x86 without VNNI: widen where sums of two products would be cut off at 16 bits; float32 is not touched
     options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # never what the first bytes may claim

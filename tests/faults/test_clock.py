@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration_tools import migrated_store
 from release_toys import check_agreed, import_once, toys, train_in
 
 from pipeline.cli import main
@@ -36,9 +37,7 @@ class BackwardsClock(datetime):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import_once()
-    folder = tmp_path_factory.mktemp("store")
-    open_session(folder, "sqlite:///mlflow.db", "other")
-    return folder / "mlflow.db"
+    return migrated_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration_tools import migrated_store
 from mlflow_server import MlflowServer
 from release_toys import import_once, toys, train_in
 
@@ -219,9 +220,7 @@ def test_a_server_that_dies_while_the_network_trains(
 @pytest.fixture(scope="module")
 def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import_once()
-    folder = tmp_path_factory.mktemp("store")
-    open_session(folder, "sqlite:///mlflow.db", "other")
-    return folder / "mlflow.db"
+    return migrated_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration_tools import migrated_store
 from mlflow_server import MlflowServer
 from release_toys import Ready, at_once, import_once, in_child, toys, train_in, wait_before
 
@@ -36,7 +37,7 @@ def _imports() -> None:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Migrated once; made in a child, so that no connection of it is ever shared by a fork."""
     folder = tmp_path_factory.mktemp("store")
-    made = in_child(lambda: open_session(folder, "sqlite:///mlflow.db", "other"), folder / "log")
+    made = in_child(lambda: migrated_store(folder), folder / "log")
     assert made == 0, (folder / "log").read_text()
     return folder / "mlflow.db"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from integration_tools import migrated_store
 
 from pipeline.core import digests
 from pipeline.core.errors import BundleError, GraftlineError, RegistryError, ServiceError
@@ -48,10 +49,7 @@ def _no_server_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that was migrated once; copying it costs nothing."""
-    folder = tmp_path_factory.mktemp("migrated")
-    tracking_session.open_session(folder, "sqlite:///mlflow.db", "other")
-    return folder / "mlflow.db"
+    return migrated_store(tmp_path_factory.mktemp("migrated"))
 
 
 @pytest.fixture
