@@ -1,4 +1,4 @@
-"""One look at one image: its digest, its header, whether it decodes to the last byte, and its perceptual hash."""
+"""One look at one image: its digest, its header, whether it decodes to the last byte, perceptual hash and exposure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.core import digests
 from pipeline.core.ahead import started_ahead
 from pipeline.core.files import reading
+from pipeline.data.exposure import exposure
 from pipeline.data.images import TooManyPixelsError, opened, to_rgb
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Inspection(NamedTuple):
     mode: str | None = None
     format: str | None = None
     phash: str | None = None
+    brightness: float | None = None
+    sharpness: float | None = None
     error: str | None = None
 
 
@@ -65,8 +68,9 @@ def _decoded(seen: Inspection, encoded: bytes) -> Inspection:
     with opened(encoded) as image:
         width, height, mode, kind = image.width, image.height, image.mode, image.format
         pixels = to_rgb(image)  # to the last byte: a truncated file fails here
-    phash = str(imagehash.phash(Image.fromarray(pixels)))
-    return seen._replace(width=width, height=height, mode=mode, format=kind, phash=phash)
+    grey = Image.fromarray(pixels).convert("L")
+    seen = seen._replace(width=width, height=height, mode=mode, format=kind, phash=str(imagehash.phash(grey)))
+    return seen._replace(**exposure(grey)._asdict())
 
 
 def _not_an_image(encoded: bytes) -> str:

@@ -23,7 +23,7 @@ from PIL import features
 
 from pipeline.core import digests
 from pipeline.core.files import replacing
-from pipeline.data import images, inspection
+from pipeline.data import exposure, images, inspection
 from pipeline.data.inspection import Inspection, inspect
 
 SETTLED_NS = 2 * 10**9
@@ -44,6 +44,8 @@ COLUMNS = {
     "mode": pa.string(),
     "format": pa.string(),
     "phash": pa.string(),
+    "brightness": pa.float64(),
+    "sharpness": pa.float64(),
     "error": pa.string(),
 }
 """The path, then the fields of :class:`State` and of :class:`~pipeline.data.inspection.Inspection`."""
@@ -51,7 +53,7 @@ COLUMNS = {
 
 def made_by() -> str:
     """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
-    code = [digests.of_file(Path(str(module.__file__))) for module in (images, inspection)]
+    code = [digests.of_file(Path(str(module.__file__))) for module in (exposure, images, inspection)]
     libraries = [PIL.__version__, imagehash.__version__, np.__version__, scipy.__version__]
     return digests.of_json([code, libraries, [features.version(name) for name in CODECS]])
 

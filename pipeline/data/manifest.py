@@ -15,6 +15,7 @@
 | ``mode``, ``format`` | str | Pillow's words: ``RGB``, ``L``, …; ``JPEG``, ``PNG``, … |
 | ``bytes`` | Int64 | file size |
 | ``phash`` | str or null | 64-bit perceptual hash, 16 hex digits |
+| ``brightness``, ``sharpness`` | Float64 | see :mod:`pipeline.data.exposure`; null if unreadable |
 | ``error`` | str or null | why the image cannot be used |
 
 Any further column came with the user's table and is a slice: metrics are given for each of its values.
@@ -50,6 +51,8 @@ COLUMNS = {
     "format": "str",
     "bytes": "Int64",
     "phash": "str",
+    "brightness": "Float64",
+    "sharpness": "Float64",
     "error": "str",
 }
 

@@ -50,6 +50,12 @@ class Params(base.Params):
     min_side_px: int = Field(8, ge=1, description="Shorter side at least, pixels.")
     max_side_px: int = Field(10_000, ge=1, description="Longer side at most, pixels.")
     max_aspect_ratio: float = Field(8.0, ge=1, description="Longer side over shorter side at most.")
+    min_brightness: float = Field(
+        0.15, ge=0, le=1, description="Luma that a hundredth of an image's pixels reach at least: 0 black, 1 white."
+    )
+    min_sharpness: float = Field(
+        10.0, ge=0, description="Variance of the Laplacian of its luma at 256 px at least; a blurred image has less."
+    )
     modes: list[str] = Field(["RGB", "L"], description="Pillow modes that are not worth a warning.")
     max_copy_share: float = Field(0.05, ge=0, le=1, description="Share of images that copy another in their split.")
     max_imbalance: float = Field(20.0, ge=1, description="How many times rarer than the largest class one may be.")

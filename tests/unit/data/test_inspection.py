@@ -46,6 +46,8 @@ def test_a_good_image_is_described(tmp_path):
     assert (64, 64, "RGB", "JPEG", None) == (seen.width, seen.height, seen.mode, seen.format, seen.error)
     assert (hashlib.sha256(content).hexdigest(), len(content)) == (seen.id, seen.bytes)
     assert 16 == len(seen.phash)
+    assert seen.brightness > 0.5
+    assert seen.sharpness > 1000
 
 
 def test_bytes_and_a_file_give_the_same(tmp_path):

@@ -69,7 +69,7 @@ def test_small_digits_with_few_labels_pass_without_a_warning(tmp_path):
     """The embedded default is sound data."""
     result = run(tmp_path, rows(), rows("source"))
     assert (
-        "30 target + 30 source images · 21 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
+        "30 target + 30 source images · 23 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
         == result.line
     )
     assert (30, 30) == (len(result.outputs["target_manifest"]), len(result.outputs["source_manifest"]))
@@ -79,7 +79,7 @@ def test_small_digits_with_few_labels_pass_without_a_warning(tmp_path):
 def test_a_target_alone_passes(tmp_path):
     """Without a source nothing is said of one."""
     assert (
-        "30 target images · 21 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
+        "30 target images · 23 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
         == run(tmp_path, rows()).line
     )
 
@@ -128,7 +128,7 @@ def test_quarantine_leaves_unreadable_images_out_and_lists_them(tmp_path):
     result = run(tmp_path, with_cells(rows(), 3, name="photo3.jpg", **UNREADABLE), unreadable="quarantine")
     report = result.outputs["validation"]
     assert (
-        "29 target images · 20 checks passed, 1 warning · 1 quarantined · reports/data_docs/index.html" == result.line
+        "29 target images · 22 checks passed, 1 warning · 1 quarantined · reports/data_docs/index.html" == result.line
     )
     assert [("target", "photo3.jpg", "not an image (it begins with '<html')")] == [
         (row.domain, row.name, row.reason) for row in report.quarantined
@@ -179,6 +179,18 @@ def test_odd_sizes_and_modes_are_warnings(tmp_path):
     frame = with_cells(rows(), 0, width=4)
     frame = with_cells(frame, 1, mode="CMYK", width=3000)
     assert ["large_enough", "aspect_ratio", "mode", "one_mode"] == warned(run(tmp_path, frame))
+
+
+def test_dark_and_blurred_images_are_warnings_that_name_them(tmp_path):
+    """They may belong, so the run goes on; black ones have no sharpness to judge."""
+    frame = rows(brightness=0.9, sharpness=800.0)
+    frame = with_cells(with_cells(frame, 3, brightness=0.0, sharpness=None), 7, sharpness=9.99)
+    checks = {check.name: check for check in run(tmp_path, frame).outputs["validation"].warnings}
+    assert ["not_dark", "not_blurred"] == list(checks)
+    assert ["0/03.png: a brightness of 0"] == checks["not_dark"].named
+    assert ["0/07.png: a sharpness of 9.99"] == checks["not_blurred"].named
+    assert "change validate.min_sharpness if they belong" in checks["not_blurred"].remedy
+    assert [] == warned(run(tmp_path, frame, min_brightness=0, min_sharpness=9))
 
 
 def test_limits_are_parameters(tmp_path):
