@@ -48,18 +48,23 @@ def opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Pixels as every part of Graftline sees them: uint8 of shape (height, width, 3), sRGB order.
+    """Pixels as every part of Graftline sees them: uint8 of shape (height, width, 3), sRGB. See :func:`as_rgb`."""
+    return np.asarray(as_rgb(image))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """``image`` in mode ``RGB``, decoded to its last byte.
 
     Rotated as EXIF says; transparency laid on white; 16-bit greys scaled to 8 bits; first frame of an animation.
     """
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
         grey = np.clip(np.asarray(upright, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return Image.fromarray(grey).convert("RGB")
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright.convert("RGBA"))
-    return np.asarray(upright.convert("RGB"))
+    return upright.convert("RGB")
 
 
 def decode(content: bytes) -> np.ndarray:

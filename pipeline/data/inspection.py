@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import imagehash
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from pipeline.core import digests
 from pipeline.core.ahead import started_ahead
 from pipeline.core.files import reading
 from pipeline.data.exposure import exposure
-from pipeline.data.images import TooManyPixelsError, opened, to_rgb
+from pipeline.data.images import TooManyPixelsError, as_rgb, opened
 
 if TYPE_CHECKING:
     from pipeline.data.inspection_cache import InspectionCache
@@ -67,8 +67,7 @@ def _read(file: Path) -> bytes:
 def _decoded(seen: Inspection, encoded: bytes) -> Inspection:
     with opened(encoded) as image:
         width, height, mode, kind = image.width, image.height, image.mode, image.format
-        pixels = to_rgb(image)  # to the last byte: a truncated file fails here
-    grey = Image.fromarray(pixels).convert("L")
+        grey = as_rgb(image).convert("L")  # to the last byte: a truncated file fails here
     seen = seen._replace(width=width, height=height, mode=mode, format=kind, phash=str(imagehash.phash(grey)))
     return seen._replace(**exposure(grey)._asdict())
 

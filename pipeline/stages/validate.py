@@ -54,7 +54,7 @@ class Params(base.Params):
         0.15, ge=0, le=1, description="Luma that a hundredth of an image's pixels reach at least: 0 black, 1 white."
     )
     min_sharpness: float = Field(
-        10.0, ge=0, description="Variance of the Laplacian of its luma at 256 px at least; a blurred image has less."
+        15.0, ge=0, description="Variance of the Laplacian of its luma at 256 px at least; a blurred image has less."
     )
     modes: list[str] = Field(["RGB", "L"], description="Pillow modes that are not worth a warning.")
     max_copy_share: float = Field(0.05, ge=0, le=1, description="Share of images that copy another in their split.")

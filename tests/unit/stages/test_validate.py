@@ -184,13 +184,13 @@ def test_odd_sizes_and_modes_are_warnings(tmp_path):
 def test_dark_and_blurred_images_are_warnings_that_name_them(tmp_path):
     """They may belong, so the run goes on; black ones have no sharpness to judge."""
     frame = rows(brightness=0.9, sharpness=800.0)
-    frame = with_cells(with_cells(frame, 3, brightness=0.0, sharpness=None), 7, sharpness=9.99)
+    frame = with_cells(with_cells(frame, 3, brightness=0.0, sharpness=None), 7, sharpness=14.99)
     checks = {check.name: check for check in run(tmp_path, frame).outputs["validation"].warnings}
     assert ["not_dark", "not_blurred"] == list(checks)
     assert ["0/03.png: a brightness of 0"] == checks["not_dark"].named
-    assert ["0/07.png: a sharpness of 9.99"] == checks["not_blurred"].named
+    assert ["0/07.png: a sharpness of 14.99"] == checks["not_blurred"].named
     assert "change validate.min_sharpness if they belong" in checks["not_blurred"].remedy
-    assert [] == warned(run(tmp_path, frame, min_brightness=0, min_sharpness=9))
+    assert [] == warned(run(tmp_path, frame, min_brightness=0, min_sharpness=14))
 
 
 def test_limits_are_parameters(tmp_path):
