@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from pipeline.core import digests
 from pipeline.core.batches import batched
@@ -19,7 +19,7 @@ from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
-from pipeline.data.transforms import normalise, prepared_square
+from pipeline.data.transforms import preprocess
 from pipeline.features.cache import FeatureCache
 from pipeline.features.engines import Chosen, Engine, Name, choose
 from pipeline.features.options import ExtractionOptions
@@ -103,15 +103,17 @@ def _compute(
     engine: Engine,
     options: ExtractionOptions,
 ) -> None:
-    store = ImageStore(context.workspace, context.workers)
-    squares = store.each(manifest, lambda image: prepared_square(as_tensor(image)[None], weights.preprocessing))
+    def prepared(image: np.ndarray) -> np.ndarray:
+        """float32 [3, S, S], normalised."""
+        return preprocess(as_tensor(image)[None], weights.preprocessing)[0].numpy()
+
+    images = ImageStore(context.workspace, context.workers).each(manifest, prepared)
     size = options.batch_size
-    batches = zip(batched(manifest.frame["id"].tolist(), size), batched(squares, size), strict=True)
+    batches = zip(batched(manifest.frame["id"].tolist(), size), batched(images, size), strict=True)
     meter = Meter(what="features", unit="images", total=len(manifest))
     pending = _Pending(cache)
-    for ids, images in batches:
-        prepared = normalise(torch.cat(images), weights.preprocessing)
-        pending.add(ids, forward(engine, prepared, size).astype(options.dtype))
+    for ids, batch in batches:
+        pending.add(ids, forward(engine, batch, size).astype(options.dtype))
         meter.advance(len(ids))
     pending.flush()
     meter.close()
@@ -137,10 +139,15 @@ class _Pending:
         self._ids, self._blocks = [], []
 
 
-def forward(engine: Engine, images: Tensor, batch_size: int) -> np.ndarray:
-    """Features [B, feature_dim], computed in a batch of exactly ``batch_size``."""
-    padding = images.new_zeros((batch_size - len(images), *images.shape[1:]))
-    return engine(torch.cat([images, padding]))[: len(images)]
+def forward(engine: Engine, images: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+    """Features [n, feature_dim] of normalised ``images``, float32 [3, S, S], in a batch of exactly ``batch_size``.
+
+    It is put together without torch, whose threads would wait for their next work at full speed, on cores that decode.
+    """
+    batch = np.zeros((batch_size, *images[0].shape), dtype=np.float32)
+    for place, image in zip(batch, images, strict=False):
+        place[...] = image
+    return engine(torch.from_numpy(batch))[: len(images)]
 
 
 def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dtype: str) -> FeatureTable:
