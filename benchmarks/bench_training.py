@@ -1,0 +1,300 @@
+"""Claim: fine-tuning on the CPU is as fast as the better of torchvision's reference loop and Lightning's.
+
+The same network (random weights: speed does not care), batches of 32, every layer trained by AdamW, JPEG photos of
+rsscn7 on disk, all cores. ``torchvision`` is its reference script: ``ImageFolder``, a ``DataLoader`` with a worker per
+core, random crops and mirrors, the eager network. ``Lightning`` puts the same loader under its ``Trainer``; its row
+says so where the package is missing (``uv pip install --group bench``). ``bare`` is the step alone, on one batch in
+memory. Rates are of the epochs after the first, in which images are decoded and workers start; the first is apart.
+
+The second table: what freezing saves. Below the frozen line there is a forward pass and nothing else, so a step cannot
+be faster than arithmetic allows: each block that is trained costs a forward pass and two of its size backward.
+
+``--write`` puts the tables into the docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from _bench import REALDATA, REPOSITORY, provenance, replace_section, table, temporary_workspace
+from _shifts import Problem, class_folders, prepared, unpacked, write_table
+from torch import nn
+from torch.nn import functional
+
+BACKBONES = ("resnet18", "mobilenet_v2")
+BATCH, SIDE = 32, 224
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Timed:
+    """Seconds of each epoch, and the images of one."""
+
+    seconds: list[float]
+    images: int
+
+    @property
+    def first(self) -> float:
+        return self.images / self.seconds[0]
+
+    @property
+    def later(self) -> float:
+        return self.images / statistics.median(self.seconds[1:])
+
+
+# -- the loops ---------------------------------------------------------------------------------------------------------
+
+
+def ours(problem: Problem, epochs: int, **fields: Any) -> Timed:
+    """The engine's own epochs, by ``lp_ft`` or, with ``frozen_blocks``, by ``partial``."""
+    from pipeline.training.strategies import lp_ft, partial
+
+    strategy = partial if "frozen_blocks" in fields else lp_ft
+    shutil.rmtree(problem.context.scratch, ignore_errors=True)  # else it goes on from the last turn's checkpoint
+    marks = [time.perf_counter()]
+    with _epochs_noted(marks):
+        strategy.fit(problem.task, strategy.Params(epochs=epochs, patience=None, **fields), problem.context)
+    images = -(-len(problem.task.fit_images) // BATCH) * BATCH  # every batch is whole
+    return Timed([after - before for before, after in pairwise(marks)], images)
+
+
+class _epochs_noted:  # a context manager, used as a word
+    """Appends the time at which each epoch's steps end; validation and checkpoints fall to the epoch after."""
+
+    def __init__(self, marks: list[float]) -> None:
+        from pipeline.training.engine import _Loop
+
+        self._loop, self._real, self._marks = _Loop, _Loop._finish_epoch, marks
+
+    def __enter__(self) -> None:
+        real, marks = self._real, self._marks
+
+        def noting(*args: Any) -> None:
+            marks.append(time.perf_counter())
+            real(*args)
+
+        self._loop._finish_epoch = noting  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        self._loop._finish_epoch = self._real  # type: ignore[method-assign]
+
+
+def loader(folder: Path) -> Any:
+    """torchvision's way to read photos for training."""
+    from torchvision import datasets, transforms
+
+    steps = [transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip()]
+    images = datasets.ImageFolder(
+        str(folder), transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    )
+    return torch.utils.data.DataLoader(
+        images, BATCH, shuffle=True, num_workers=CORES, drop_last=True, persistent_workers=True
+    )
+
+
+def fresh(name: str, classes: int) -> nn.Module:
+    from torchvision import models
+
+    return models.get_model(name, weights=None, num_classes=classes)
+
+
+def torchvision_loop(name: str, folder: Path, epochs: int) -> Timed:
+    """The reference script without its logging."""
+    batches = loader(folder)
+    model = fresh(name, len(batches.dataset.classes)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    seconds = []
+    for _ in range(epochs):
+        started = time.perf_counter()
+        for images, labels in batches:
+            _step(model, optimizer, images, labels)
+        seconds.append(time.perf_counter() - started)
+    return Timed(seconds, len(batches) * BATCH)
+
+
+def lightning_loop(name: str, folder: Path, epochs: int) -> Timed | None:
+    """Lightning's ``Trainer`` without logger and checkpoints; None where there is none."""
+    try:
+        import lightning
+    except ImportError:
+        return None
+    batches = loader(folder)
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.marks = fresh(name, len(batches.dataset.classes)), []
+
+        def training_step(self, batch: Any, _: int) -> torch.Tensor:
+            return functional.cross_entropy(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=1e-4)
+
+        def on_train_epoch_start(self) -> None:
+            self.started = time.perf_counter()
+
+        def on_train_epoch_end(self) -> None:
+            self.marks.append(time.perf_counter() - self.started)
+
+    module = Module()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", enable_model_summary=False, **quiet)
+    trainer.fit(module, batches)
+    return Timed(module.marks, len(batches) * BATCH)
+
+
+def bare(name: str, steps: int = 12) -> float:
+    """Images/s of the step on one batch in memory, in the faster order of memory."""
+    model = fresh(name, 7).train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    images = torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(BATCH, dtype=torch.int64)
+    taken = [_seconds(lambda: _step(model, optimizer, images, labels)) for _ in range(steps)]
+    return BATCH / statistics.median(taken[2:])
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor) -> None:
+    loss = functional.cross_entropy(model(images), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+# -- the tables --------------------------------------------------------------------------------------------------------
+
+
+def compared(name: str, problem: Problem, photos: Path, epochs: int, turns: int) -> list[list[str]]:
+    """Each way in turn; medians."""
+    found: dict[str, list[Timed]] = {"Graftline": [], "torchvision": [], "Lightning": []}
+    for _ in range(turns):
+        found["Graftline"].append(ours(problem, epochs))
+        problem.task.fit_images.bank.forget()
+        found["torchvision"].append(torchvision_loop(name, photos, epochs))
+        if (timed := lightning_loop(name, photos, epochs)) is not None:
+            found["Lightning"].append(timed)
+    limit = bare(name)
+    rows = []
+    best = max(
+        statistics.median(t.later for t in taken) for way, taken in found.items() if way != "Graftline" and taken
+    )
+    for way, taken in found.items():
+        if not taken:
+            rows.append([name, way, "not installed", "–", "–", "–"])
+            continue
+        first, later = (statistics.median(getattr(t, which) for t in taken) for which in ("first", "later"))
+        rows.append([name, way, f"{first:.0f}", f"{later:.1f}", f"{later / best:.2f}", f"{later / limit:.2f}"])
+    return [*rows, [name, "bare", "–", f"{limit:.1f}", f"{limit / best:.2f}", "1.00"]]
+
+
+def freezing(name: str, problem: Problem, epochs: int) -> list[list[str]]:
+    """Images/s with the first blocks frozen, beside what arithmetic promises."""
+    network = problem.task.pretrained_network()
+    blocks = list(network.row.blocks)
+    work = _multiply_adds(network)
+    whole = 3 * sum(work.values())
+    every = ours(problem, epochs).later
+    rows = []
+    for frozen in sorted({len(blocks) // 2, len(blocks) - 2, len(blocks) - 1, len(blocks)}):
+        trained = sum(work[block] for block in blocks[frozen:])
+        promised = whole / (sum(work.values()) + 2 * trained)
+        rate = ours(problem, epochs, frozen_blocks=frozen).later
+        rows.append([name, f"{frozen} of {len(blocks)}", f"{rate:.1f}", f"{rate / every:.2f}", f"{promised:.2f}"])
+    return rows
+
+
+def _multiply_adds(network: Any) -> dict[str, int]:
+    """Of each block's convolutions and linear layers, for one image."""
+    work = dict.fromkeys(network.row.blocks, 0)
+    hooks = []
+
+    def counts(block: str) -> Callable[..., None]:
+        def note(module: nn.Module, _: Any, out: torch.Tensor) -> None:
+            weight = module.weight
+            places = out[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
+            work[block] += weight.numel() * places
+
+        return note
+
+    for block in work:
+        hooks += [
+            module.register_forward_hook(counts(block))
+            for module in network.modules_of(block)
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        ]
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, 3, SIDE, SIDE))
+    for hook in hooks:
+        hook.remove()
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=384)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    if not REALDATA.is_dir():
+        sys.exit(f"No data sets in {REALDATA}; set GRAFTLINE_REALDATA.")
+    torch.set_num_threads(CORES)
+    speeds, savings = [], []
+    for name in BACKBONES:
+        with temporary_workspace() as folder:
+            problem, photos = _problem(folder, name, given.images)
+            torch.set_num_threads(CORES)
+            speeds += compared(name, problem, photos, given.epochs, given.turns)
+            savings += freezing(name, problem, given.epochs)
+            print(speeds, savings, flush=True)
+    header = ["backbone", "loop", "first epoch, images/s", "later epochs", "of the better peer", "of the bare step"]
+    frozen = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
+    text = (
+        f"{table(header, speeds)}\n\n{table(frozen, savings)}\n\n{CORES} threads, batches of {BATCH}, {given.images} "
+        f"images, medians of {given.turns} turns; {provenance()}."
+    )
+    print(text)
+    if given.write:
+        replace_section(REPOSITORY / "docs" / "performance.md", "training", text)
+
+
+def _problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
+    """A workspace with ``count`` photos for training and some for validation, and the former as folders of classes."""
+    root = unpacked("rsscn7", folder / "images")
+    chosen = class_folders(root)
+    every = len(chosen) // (count + 40)
+    chosen = chosen[::every][: count + 40]
+    photos = folder / "photos"
+    rows = []
+    for number, (path, label) in enumerate(chosen):
+        split = "val" if number % (len(chosen) // 40) == 0 else "train"
+        rows.append((path.relative_to(root).as_posix(), label, split))
+        if split == "train":
+            (photos / label).mkdir(parents=True, exist_ok=True)
+            (photos / label / path.name).symlink_to(path)
+    given = [f"ingest.target={{name: table, path: {write_table(root, rows)}}}", "ingest.source=null"]
+    given += ["validate.near_duplicates=null", "ingest.near_duplicates.max_distance=0", "validate.min_images=1"]
+    given += [f"backbone={{name: {name}, weights: none}}", f"train.batch_size={BATCH}"]
+    return prepared(folder, 0, given), photos
+
+
+if __name__ == "__main__":
+    main()
