@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -157,8 +159,7 @@ def read(path: Path) -> dict[str, Any]:
         raise no_workspace(path.parent)
     try:
         text = path.read_text(encoding="utf-8")
-        tag = _tag(text)
-        document = None if tag else _yaml().load(text)
+        tag, document = _parsed_text(text)
     except UnicodeDecodeError as error:
         raise _no_yaml(f"bytes that are not UTF-8 ({error.reason})", path, "Save the file as UTF-8.") from None
     except YAMLError as error:
@@ -168,7 +169,14 @@ def read(path: Path) -> dict[str, Any]:
         raise _no_yaml(f"the tag {tag}", path, "Take it out: plain values stand here, and no objects are made of them.")
     if document is not None and not isinstance(document, dict):
         raise _no_yaml(f"{document!r}", path, "Write sections, such as `train:`, with `key: value` lines below them.")
-    return {} if document is None else document
+    return {} if document is None else copy.deepcopy(document)
+
+
+@lru_cache(maxsize=8)
+def _parsed_text(text: str) -> tuple[str | None, Any]:
+    """The first tag, if there is one, else the document. A run reads its params.yaml some fifteen times."""
+    tag = _tag(text)
+    return tag, None if tag else _yaml().load(text)
 
 
 def _tag(text: str) -> str | None:
