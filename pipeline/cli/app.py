@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import sys
 import tempfile
 import traceback
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline import __version__
 from pipeline.core import disk, telemetry
 from pipeline.core.errors import GraftlineError, WorkspaceError
 from pipeline.core.redaction import redact
@@ -38,6 +41,26 @@ LONGEST_SHOWN = 200
 
 HELD_STRICT = 3
 """Exit code of ``run --strict`` when the verdict is a hold."""
+
+
+BUILT_ON = ("torch", "torchvision", "onnx", "onnxruntime", "mlflow", "prefect", "dvc", "great-expectations")
+"""Packages whose versions a report of a fault should name."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        packages = ", ".join(f"{name} {metadata.version(name)}" for name in BUILT_ON)
+        say(f"graftline {__version__}\n{packages}\nPython {platform.python_version()}, {platform.platform()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # acted on before anything else is read
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show versions and exit."),
+    ] = False,
+) -> None: ...
 
 
 def say(text: str) -> None:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import platform
+from importlib import metadata
+
 import pytest
 import typer
 from integration_tools import heavy_packages_of
 from typer.testing import CliRunner
 
+from pipeline import __version__
 from pipeline.cli.app import app
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_told_with_those_of_what_it_is_built_on(option):
+    """What a report of a fault should begin with."""
+    result = CliRunner().invoke(app, [option])
+
+    assert 0 == result.exit_code
+    assert result.output.startswith(f"graftline {__version__}\ntorch {metadata.version('torch')}, ")
+    assert f"Python {platform.python_version()}" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]], ids=" ".join)
 def test_help_loads_nothing_heavy(arguments):
     """A fresh process that shows help has imported none of the heavy packages."""
     assert heavy_packages_of(*arguments) == set()
