@@ -159,7 +159,7 @@ def _divide(name: str, folder: Path, images: int) -> list[Path]:
         with temporary_workspace(target=_root(Path(unpacked))) as workspace:
             run_stages(workspace, ["backbone.name=resnet18", f"backbone.weights={{file: {WEIGHTS}}}"], until="validate")
             manifest = report_of(workspace, "target_manifest").labelled.frame
-        rows = manifest[manifest["error"].isna()]
+        rows = manifest[manifest["error"].isna()].drop_duplicates("id")
         if images:
             rows = _evenly(rows, images)
         train = rows[rows["split"] == "train"]
@@ -231,7 +231,7 @@ def _job(
     peer: Peer, folder: Path, options: argparse.Namespace, work: Path, stop_at: float | None = None
 ) -> dict[str, Any]:
     """Run one program to its end, watched from outside; its own record with the peak of its memory."""
-    own = work / folder.parent.name / peer.title.replace(" ", "_").replace("`", "")
+    own = work / folder.parent.name / "".join([Path(peer.program).stem, *peer.options])
     out = work / "result.json"
     out.unlink(missing_ok=True)
     python = Path(sys.executable) if peer.environment is None else _python(options.envs / peer.environment)
@@ -382,6 +382,8 @@ def _against(reached: list[float | None], ours: float, ended_s: float) -> list[s
 def _ended(records: list[dict[str, Any]]) -> str:
     epochs = max((record["curve"][-1]["epoch"] for record in records if record["curve"]), default=None)
     how = "/".join(sorted({record["stopped"] for record in records}))
+    if not all(record.get("gates_passed", True) for record in records):
+        how += ", gates not passed"
     return how if epochs is None else f"{how}, epoch {epochs:g}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ STRATEGY = "probe"
 
 def main() -> None:
     job = job_of("Graftline")
+    job.budget_s = math.inf
     workspace = job.work / "workspace"
     job.phase_ends("start")
     if not workspace.exists():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def main() -> None:
     set_seed(1337)
     with job.standing_still():
         pretrained = _lay_out_as_download(job)
+        shutil.rmtree(job.work / "checkpoints", ignore_errors=True)  # or rotation counts those of the run before
     job.phase_ends("start")
     folders = {split: str(job.folder / split / "**") for split in ("train", "val", "test")}
     images = load_dataset("imagefolder", data_files=folders, cache_dir=str(job.work / "cache"))
