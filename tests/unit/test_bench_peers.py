@@ -1,0 +1,148 @@
+"""The comparison with other tools: what is read off their runs, and the clock they run by."""
+
+import importlib.util
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
+
+
+def _loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, PEERS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def bench():
+    path = list(sys.path)
+    yield _loaded("bench_peers")
+    sys.path[:] = path
+    del sys.modules["bench_peers"]
+
+
+@pytest.fixture(scope="module")
+def jobs():
+    yield _loaded("job")
+    del sys.modules["job"]
+
+
+def _record(key, accuracy, total_s, *, run="first", curve=(), stopped="budget", **more):
+    points = [{"epoch": epoch, "at_s": at_s, "accuracy": share} for epoch, at_s, share in curve]
+    phases = {"start": 5.0, "train": total_s - 7.0, "save": 2.0}
+    return {
+        "set": "toy", "run": run, "key": key, "title": key.title(), "accuracy": accuracy, "total_s": total_s,
+        "phases_s": phases, "curve": points, "stopped": stopped, "peak_mb": 1200, "versions": {key: "1.0"}, **more,
+    }  # fmt: skip
+
+
+GRAFTLINE = {"stopped": "as documented", "stages_s": {"explain": 9.0, "features": 6.0}, "model_s": 11.0}
+FIRST = [
+    _record("graftline", 0.90, 30.0, **GRAFTLINE),
+    _record("quick", 0.93, 107.0, curve=[(1, 40.0, 0.80), (2, 70.0, 0.90), (3, 105.0, 0.93)]),
+    _record("slow", 0.85, 107.0, curve=[(1, 105.0, 0.85)]),
+]
+SECOND = [
+    _record("graftline", 0.91, 10.0, run="second", **GRAFTLINE),
+    _record("quick", 0.90, 75.0, run="second", curve=[(2, 73.0, 0.90)], stopped="accuracy"),
+]
+OPTIONS = Namespace(sets=["toy"], first_only=False, repeats=1, budget_s=100.0, threads=2)
+
+
+def test_equal_accuracy_is_that_of_the_first_epoch_as_good_and_saving_counts(bench):
+    """The epoch at 70 s equals 0.90; the model is there 2 s later."""
+    assert bench.seconds_to(FIRST[1], 0.90) == 72.0
+
+
+def test_accuracy_that_was_never_reached_has_no_time(bench):
+    """A score below the target at the end is no time at all, not the last one."""
+    assert bench.seconds_to(FIRST[2], 0.90) is None
+
+
+def test_table_gives_ratios_and_bounds(bench):
+    """72 s are 2.4 times 30 s; what was not reached in 107 s is more than 3.6 times; a second run is as it was."""
+    header, _, ours, quick, slow = bench._report([*FIRST, *SECOND], OPTIONS).splitlines()[:5]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (header, ours, quick, slow)]
+    shown = [dict(zip(cells[0][:7], row[:7], strict=True)) for row in cells[1:]]
+    assert ["30", "72", "not in 107"] == [row["to Graftline's accuracy, s"] for row in shown]
+    assert ["1.0", "2.4", "> 3.6"] == [row["× Graftline"] for row in shown]
+    assert [["10", "1.0"], ["75", "7.5"], ["–", "–"]] == [row[-2:] for row in cells[1:]]
+
+
+def test_words_under_the_table_say_who_wins_what(bench):
+    """A peer with the higher accuracy is named with its lead, and so is a peer that is faster."""
+    told = bench._report([*FIRST, *SECOND], OPTIONS)
+    assert "toy: Quick ends 3.0 points above Graftline's probe" in told
+    assert "Graftline is 2.4 times as fast as the fastest peer, Quick" in told
+    assert "Of Graftline's 30 s, its file was there after 11; explain 9 s, features 6 s." in told
+    faster = _record("quick", 0.90, 17.0, curve=[(1, 13.0, 0.90)])
+    told = bench._report([FIRST[0], faster, SECOND[0]], OPTIONS)
+    assert "no peer ends above Graftline's accuracy" in told
+    assert "Graftline takes 2.0 times as long as the fastest peer, Quick" in told
+
+
+def test_a_part_of_a_set_keeps_classes_and_splits_even(bench):
+    """Half of a set is half of each class in each split, the same ones for the same files."""
+    rows = pd.DataFrame(
+        [
+            {"id": f"{hash_:02x}{label}{split}", "label": label, "split": split}
+            for label in "ab"
+            for split, size in (("train", 12), ("val", 4), ("test", 4))
+            for hash_ in range(size)
+        ]
+    )
+    part = bench._evenly(rows, 20)
+    counts = part.groupby(["label", "split"]).size()
+    assert {("a", "train"): 6, ("a", "val"): 2, ("a", "test"): 2} == counts["a":"a"].to_dict()
+    assert counts["a"].to_dict() == counts["b"].to_dict()
+    shuffled = bench._evenly(rows.sample(frac=1, random_state=0), 20)
+    assert sorted(part["id"]) == sorted(shuffled["id"])
+    assert len(rows) == len(bench._evenly(rows, 1000))
+
+
+@pytest.fixture
+def job(jobs, tmp_path, monkeypatch):
+    """A job whose clock the test moves."""
+    now = [100.0]
+    monkeypatch.setattr(jobs, "time", Namespace(time=lambda: now[0]))
+    made = jobs.Job("toy", tmp_path, tmp_path, 50.0, tmp_path / "out.json", tmp_path, 0.9, Namespace())
+    monkeypatch.setattr(made, "_started", 100.0)
+    return made, now
+
+
+def test_clock_stands_still_while_a_peer_is_scored(job):
+    """Seconds of scoring are in no phase, do not use up the limit, and a score carries the time before it."""
+    made, now = job
+    now[0] += 10
+    made.phase_ends("start")
+    with made.standing_still():
+        now[0] += 1000
+        made.scored(1, 0.5)
+    now[0] += 5
+    made.phase_ends("train")
+    assert {"start": 10.0, "train": 5.0} == made.phases
+    assert made.curve == [{"epoch": 1, "at_s": 10.0, "accuracy": 0.5}]
+    assert not made.out_of_time
+
+
+@pytest.mark.parametrize(
+    ("seconds", "accuracy", "ended"), [(60, 0.5, "budget"), (60, 0.9, "accuracy"), (40, 0.5, "as documented")]
+)
+def test_record_says_why_training_ended(job, seconds, accuracy, ended):
+    """By the limit, by the accuracy asked for, or as the library's own page has it."""
+    made, now = job
+    now[0] += seconds
+    made.scored(1, accuracy)
+    made.phase_ends("train")
+    made.finish(accuracy, ("pytest",))
+    written = json.loads(made.out.read_text())
+    assert (ended, float(seconds), accuracy) == (written["stopped"], written["total_s"], written["accuracy"])
+    assert pytest.__version__ == written["versions"]["pytest"]
