@@ -36,7 +36,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     _Server.served = 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
