@@ -36,6 +36,14 @@ test-slow: setup  ## the deployment, the worker and the servers, for minutes and
 faults: setup  ## the longer fault-injection run
 	@$(BIN)/python -m pytest tests/faults -m ""
 
+coverage: setup  ## the default tests, with the branches they reach; fails below the floor in pyproject.toml
+	@$(BIN)/python -m pytest -n auto --dist loadfile --timeout 900 --cov --cov-report=term
+
+mutants: setup  ## change gates, core and tracking in many places: do the tests notice? (an hour; docs/mutation.md)
+	@UV=$$(command -v uv || echo "$(VENV)/uv/bin/uv"); "$$UV" pip install --quiet --target "$(VENV)/mutation" \
+	  --python $(BIN)/python --constraint requirements.lock --group mutation
+	@PYTHONPATH="$(CURDIR)/$(VENV)/mutation" $(BIN)/python -m infra.mutants
+
 check: setup  ## lint, types, layers, dvc.yaml in step
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -62,4 +70,4 @@ servers: setup  ## start an MLflow server, a Prefect server and a worker on this
 servers-stop: setup  ## stop them
 	@$(BIN)/python -m infra.servers stop
 
-.PHONY: help setup run test test-slow faults check audit format bench lock servers servers-stop
+.PHONY: help setup run test test-slow faults coverage mutants check audit format bench lock servers servers-stop

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline import params
-from pipeline.core.errors import GraftlineError, InputError
+from pipeline.core.errors import GraftlineError, InputError, ParamsError
 from pipeline.graph import dvcfile, outside
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings, no_workspace
@@ -106,15 +106,16 @@ def _places(workspace: Path, settings: Settings) -> Iterator[Finding]:
 
 def _runtime(workspace: Path, settings: Settings) -> Iterator[Finding]:
     from pipeline.core.device import choose
+    from pipeline.release.notify import address
 
     try:
         choose(settings.runtime.device)
     except (GraftlineError, RuntimeError) as error:
         yield Finding("broken", f"runtime.device: {error}", "Set runtime.device to auto.")
-    webhook = settings.notify.webhook
-    name = webhook.get_secret_value() if webhook else ""
-    if name.startswith("$") and name[1:].strip("{}") not in os.environ:
-        yield Finding("broken", f"notify.webhook: the variable {name} is not set", "Export it where runs start.")
+    try:
+        address(settings.notify)
+    except ParamsError as error:
+        yield Finding("broken", f"notify.webhook: expected {error.expected}; found {error.found}", error.remedy)
 
 
 def _signing(workspace: Path, settings: Settings) -> Iterator[Finding]:

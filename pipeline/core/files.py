@@ -107,9 +107,10 @@ def _sync(path: Path) -> None:
     """Flush to disk before the rename, so that a power cut cannot leave an empty file under the final name."""
     if path.is_symlink():
         return
-    for folder in [] if path.is_file() else [path, *(item for item in path.rglob("*") if item.is_dir())]:
-        _close_to_strangers(folder, folder.lstat().st_mode)
-    for entry in [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]:
+    inside = [item for item in path.rglob("*") if not item.is_symlink()]  # what a link leads to may be anybody's
+    for folder in [item for item in (path, *inside) if item.is_dir()]:
+        _close_to_strangers(folder, folder.stat().st_mode)
+    for entry in [item for item in (path, *inside) if item.is_file()]:
         descriptor = os.open(entry, os.O_RDONLY)
         try:
             _close_to_strangers(descriptor, os.fstat(descriptor).st_mode)
@@ -130,7 +131,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         NotAFileError: a named pipe, a device or a socket.
         OSError: as ``open``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if (kind := kind_of(os.fstat(descriptor).st_mode)) is not None:
             raise NotAFileError(errno.EINVAL, f"{kind}, not a file", str(path))
@@ -145,7 +146,7 @@ def kind_of(mode: int) -> str | None:
 
 def _close_to_strangers(entry: Path | int, mode: int) -> None:
     """Nobody but its owner and group may write it, whatever the process's umask: models and history are trusted."""
-    if stat.S_IMODE(mode) & stat.S_IWOTH and not stat.S_ISLNK(mode):
+    if mode & stat.S_IWOTH:
         os.chmod(entry, stat.S_IMODE(mode) & ~stat.S_IWOTH)
 
 

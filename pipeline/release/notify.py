@@ -6,6 +6,7 @@ The webhook's URL is a secret (its path holds the key): it is in no message, no 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from pipeline.core import web
@@ -16,6 +17,9 @@ from pipeline.flow_params import Notify
 from pipeline.release.decide import Outcome
 
 TIMEOUT_S = 10.0
+
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+"""A variable that holds the whole address; here small letters will do."""
 
 WHOLE_S = 30.0
 """Longest time for the whole exchange."""
@@ -90,15 +94,14 @@ def address(params: Notify) -> str | None:
     if params.webhook is None:
         return None
     value = params.webhook.get_secret_value()
-    if not value.startswith("$"):
-        return filled(value, "notify.webhook in params.yaml")
-    name = value[1:].strip("{}")
-    found = os.environ.get(name, "")
+    whole = _VARIABLE.fullmatch(value)
+    name = whole[1] if whole else "that begins the address"
+    found = os.environ.get(name, "") if whole else filled(value, "notify.webhook in params.yaml")
     if not found.startswith(("https://", "http://")):
         raise ParamsError(
             expected=f"the webhook's URL in the environment variable {name}",
             found="another value (not shown: it may hold a secret)" if found else "no such variable",
             where="notify.webhook in params.yaml",
-            remedy=f"export {name}=https://…, or set notify.webhook to null.",
+            remedy=f"export {name if whole else 'it'}=https://…, or set notify.webhook to null.",
         )
     return found

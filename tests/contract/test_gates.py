@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.core import plugins
-from pipeline.gates._base import PACKAGE, Evidence, Finding, GateParams, OptionalGateParams, gates_params
+from pipeline.gates._base import PACKAGE, Evidence, Finding, GateParams, OptionalGateParams, Verdict, gates_params
 
 GATES = plugins.names(PACKAGE)
 EMPTY_REPORTS = [Evidence(), Evidence(metrics={"images": 0, "accuracy": None, "comparisons": [], "per_class": []})]
@@ -63,10 +63,22 @@ def test_a_bare_true_and_any_limit_turn_a_gate_on(gate):
 
 
 def test_gates_are_chosen_by_their_file_name():
-    """One may be given limits without naming the others."""
+    """One may be given limits without naming the others; editors are shown what each demands."""
     gates = gates_params()
+    assert ("Gates", "Limits of each gate, by its name.") == (gates.__name__, gates.__doc__)
+    summaries = {name: plugins.load(PACKAGE, name).SUMMARY for name in GATES}
+    assert summaries == {name: field.description for name, field in gates.model_fields.items()}
     assert set(GATES) == set(gates.model_fields)
     assert 0.9 == gates.model_validate({"accuracy_floor": {"min": 0.9}}).accuracy_floor.min
+
+
+def test_a_verdict_knows_which_gates_failed():
+    """In the order in which they were asked."""
+    findings = [
+        Finding(gate=name, passed=passed, observed="", required="", why="")
+        for name, passed in (("latency", False), ("parity", True), ("model_size", False))
+    ]
+    assert ["latency", "model_size"] == [finding.gate for finding in Verdict(passed=False, findings=findings).failed]
 
 
 def test_an_unknown_gate_or_limit_is_an_error_with_its_place():

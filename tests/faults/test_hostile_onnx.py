@@ -14,6 +14,7 @@ from PIL import Image
 from refusals import assert_refused, in_this_process
 
 from pipeline.core.errors import BundleError
+from pipeline.serving import admission
 from pipeline.serving import predictor as predictor_module
 from pipeline.serving.onnx_file import OnnxFile
 from pipeline.serving.predictor import Predictor
@@ -119,6 +120,26 @@ def _sparse() -> ModelProto:
     return made
 
 
+def _sparse_in_an_attribute() -> ModelProto:
+    value = _sparse().graph.sparse_initializer[0]
+    return model(
+        helper.make_node("Constant", [], ["sparse"], sparse_value=value),
+        helper.make_node("Add", ["means", "sparse"], ["logits"]),
+    )
+
+
+def _hidden_graph() -> ModelProto:
+    """In an attribute that its operator does not know."""
+    inner = _branch().graph.node[2].attribute[0].g
+    return model(helper.make_node("Identity", ["means"], ["logits"], hidden=inner))
+
+
+def _training_steps() -> ModelProto:
+    made = model(HONEST)
+    made.training_info.add().algorithm.name = "steps"
+    return made
+
+
 def _opset(version: int) -> ModelProto:
     made = model(HONEST)
     made.opset_import[0].version = version
@@ -160,6 +181,9 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
     "a branch": (_branch, "the operator If: a loop or a branch"),
     "functions within functions": (_functions, "the operators of 'own'"),
     "sparse weights": (_sparse, "sparse weights"),
+    "sparse values in an attribute": (_sparse_in_an_attribute, "sparse values in the operator Constant"),
+    "a graph where none belongs": (_hidden_graph, "a graph within the operator Identity"),
+    "training steps": (_training_steps, "functions or training steps of its own"),
     "chance": (
         lambda: model(helper.make_node("RandomNormalLike", ["means"], ["logits"])),
         "must not depend on chance",
@@ -207,6 +231,16 @@ def test_what_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(BundleError, match="an ONNX file as Graftline exports it"):
         Predictor(tmp_path / "model.onnx")
+
+
+def test_what_is_larger_than_an_onnx_file_can_be_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protobuf ends at two gigabytes, and reading takes a multiple of them."""
+    content = model(HONEST).SerializeToString()
+    monkeypatch.setattr(admission, "MAX_BYTES", len(content) - 1)
+    with pytest.raises(BundleError, match=r"found one of 0\.0 GB; ONNX files end at 2\.1 GB"):
+        Predictor(OnnxFile(content))
+    monkeypatch.setattr(admission, "MAX_BYTES", len(content))
+    assert Predictor(OnnxFile(content))
 
 
 def test_a_file_out_of_the_registry_is_looked_at_too() -> None:

@@ -83,7 +83,7 @@ class Told(NamedTuple):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(safetensors.torch.save(small_cnn(3).state_dict())) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 

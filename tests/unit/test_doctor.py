@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -135,6 +137,59 @@ def test_a_prefect_server_that_is_away(workspace, monkeypatch):
     (finding,) = broken(workspace)
 
     assert "no Prefect server at http://127.0.0.1:9/api" in finding.what
+
+
+def test_a_prefect_server_that_answers(workspace, monkeypatch):
+    """Is told; it is asked for its health."""
+    asked = []
+
+    def healthy(url, **_):
+        asked.append(url)
+        return httpx.Response(200, request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", healthy)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert [] == broken(workspace)
+    assert ["http://127.0.0.1:4200/api/health"] == asked
+
+
+def test_a_device_that_is_not_here(workspace):
+    """A run would find out only after the data were read."""
+    (workspace / "params.yaml").write_text(PARAMS + "runtime: {device: 'cuda:99'}\n")
+    (finding,) = broken(workspace)
+    assert "runtime.device: Expected a device that torch can use here" in finding.what
+    assert "Set runtime.device to auto." == finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("webhook", "variables", "found"),
+    [
+        ("$GRAFTLINE_TEST_HOOK", {}, "GRAFTLINE_TEST_HOOK; found no such variable"),
+        ("$GRAFTLINE_TEST_HOOK", {"GRAFTLINE_TEST_HOOK": "https://h.example/"}, None),
+        ("https://h.example/$GRAFTLINE_TEST_HOOK", {}, "GRAFTLINE_TEST_HOOK; found no such variable"),
+        ("$GRAFTLINE_TEST_HOOK/x", {"GRAFTLINE_TEST_HOOK": "https://h.example"}, None),
+    ],
+)
+def test_a_webhook_in_a_variable(workspace, monkeypatch, webhook, variables, found):
+    """The variable must be there where the run starts, wherever in the address it stands."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (workspace / "params.yaml").write_text(PARAMS + f"notify: {{webhook: '{webhook}'}}\n")
+    faults = broken(workspace)
+    assert ([] if found is None else [True]) == [found in fault.what for fault in faults]
+
+
+def test_a_machine_that_cannot_run(workspace, monkeypatch):
+    """No room, no git, and a folder that nobody may write to; each with what to do."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=1.26e9))
+    told = [(finding.what, finding.remedy) for finding in broken(workspace)]
+    assert told == [
+        ("1.3 GB free", "Make room: a run needs 2 GB; `dvc gc --workspace` frees old versions."),
+        (f"{workspace} cannot be written to", "Change its owner or mode."),
+        ("git is not installed", "Install it; DVC and the run's revision need it."),
+    ]
 
 
 def test_the_exit_code_says_whether_a_run_can_start(workspace):

@@ -28,3 +28,11 @@ def test_a_secret_key_hides_its_value_at_any_depth() -> None:
     params = {"notify": {"webhook": "https://hooks/T0/B0"}, "list": [{"api_key": "k"}], "password": None, "epochs": 3}
     expected = {"notify": {"webhook": "***"}, "list": [{"api_key": "***"}], "password": None, "epochs": 3}
     assert expected == redacted(params)
+
+
+def test_addresses_lose_their_credentials_at_any_depth() -> None:
+    """Under whatever key, in lists and tuples; all other values are kept as they are."""
+    params = {"weights": {"url": "https://me:pw@h/w?sig=1"}, "sites": ("s3://k:s@b", 3, None), "seed": 0, "gpu": False}
+    expected = {"weights": {"url": "https://***@h/w?***"}, "sites": ["s3://***@b", 3, None], "seed": 0, "gpu": False}
+    assert expected == redacted(params)
+    assert "https://***@h" == redacted("https://me:pw@h")

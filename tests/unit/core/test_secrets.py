@@ -18,8 +18,12 @@ def test_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty one counts as missing: the server's refusal would tell less."""
     monkeypatch.setenv("GRAFTLINE_TEST_TOKEN", "")
-    with pytest.raises(ParamsError, match="environment variable GRAFTLINE_TEST_TOKEN; found no such variable"):
-        filled("https://h/?token=$GRAFTLINE_TEST_TOKEN", "here")
+    with pytest.raises(
+        ParamsError, match="environment variable GRAFTLINE_TEST_TOKEN; found no such variable"
+    ) as caught:
+        filled("https://h/?token=$GRAFTLINE_TEST_TOKEN", "backbone.weights in params.yaml")
+    assert "backbone.weights in params.yaml" == caught.value.where
+    assert "export GRAFTLINE_TEST_TOKEN=… where the run starts, or write the address without it." == caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -30,6 +34,7 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://me@h/w.pt", True),
         ("https://me:pw@h/w.pt", True),
         ("https://me:$PASSWORD@h/w.pt", False),
+        ("https://me:half:$PASSWORD@h/w.pt", True),
         ("https://h/w.pt?X-Amz-Signature=abc", True),
         ("https://h/w.pt?sig=abc", True),
         ("https://h/w.pt?api_key=abc", True),

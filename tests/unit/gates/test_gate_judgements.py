@@ -392,3 +392,129 @@ def test_every_gate_is_tried_here_both_ways():
     """A new gate needs a case in which it passes and one in which it fails."""
     tried = {(gate, passed) for gate, _, _, passed, _ in CASES}
     assert {(gate, passed) for gate in plugins.names(PACKAGE) for passed in (True, False)} == tried
+
+
+STEPS = PARITY | {"step": 1.0, "jumps": 1, "batches": [{"batch_size": 1, "images": 100}]}
+"""One nearest neighbour: an answer that falls to the other side changes a probability by 1."""
+
+AT_THE_LIMIT = [
+    ("accuracy_floor", {"min": 0.5}, {"metrics": accuracy(0.5, 0.4, 0.6)}),
+    ("worst_class_recall", {"min": 0.5}, {"metrics": {"per_class": [recall("3", 0.5)]}}),
+    ("not_worse_than_champion", {"margin": 0.25}, {"metrics": gain("champion", -0.25)}),
+    ("better_than_baseline", {"min_gain": 0.25}, {"metrics": gain("baseline", 0.1, 0.25)}),
+    ("calibration", {"max_ece": 0.25}, {"metrics": {"ece": 0.25, "images": 899}}),
+    ("latency", {"max_p95_ms": 4}, {"latency": {"p50_ms": 3.0, "p95_ms": 4.0}}),
+    ("latency", {"max_ratio": 2}, {"latency": {"p50_ms": 20.0, "p95_ms": 40.0, "champion_p50_ms": 10.0}}),
+    ("model_size", {"max_mb": 44.5}, {"metrics": {"model_size_mb": 44.5}}),
+    ("model_size", {"max_ratio": 3}, {"metrics": {"model_size_mb": 6.0, "champion_size_mb": 2.0}}),
+    ("no_leakage", {"max_images": 1}, {"metrics": {"leaked_images": 1}, "validation": NO_LEAKS}),
+    ("robustness", {"min": 0.5}, {"robustness": {"images": 128, "corruption_accuracy": 0.5}}),
+    ("slice_gap", {"max_gap": 0.25}, {"metrics": {"gaps": [slice_gap("site", 0.3, 0.25)]}}),
+    ("parity", {}, {"parity": STEPS}),
+]
+
+
+@pytest.mark.parametrize(("gate", "limits", "reports"), AT_THE_LIMIT, ids=[case[0] for case in AT_THE_LIMIT])
+def test_what_meets_the_limit_passes(gate, limits, reports):
+    """A floor is reached, a limit is kept to: the figure that is named in params.yaml is itself good enough."""
+    assert judge(gate, limits, **reports).passed
+
+
+JUST_BEYOND = [
+    ("model_size", {"max_ratio": 3}, {"metrics": {"model_size_mb": 6.01, "champion_size_mb": 2.0}}),
+    ("model_size", {"max_mb": 5}, {"metrics": {"model_size_mb": 5.01, "champion_size_mb": 2.0}}),
+    ("latency", {"max_p95_ms": 30}, {"latency": {"p50_ms": 20.0, "p95_ms": 40.0, "champion_p50_ms": 10.0}}),
+    ("no_leakage", {"max_images": 1}, {"metrics": {"leaked_images": 2}, "validation": NO_LEAKS}),
+    ("parity", {"max_delta": 0.25}, {"parity": PARITY | {"max_probability_delta": 0.25}}),
+    ("parity", {}, {"parity": STEPS | {"jumps": 2}}),
+]
+
+
+@pytest.mark.parametrize(("gate", "limits", "reports"), JUST_BEYOND, ids=[case[0] for case in JUST_BEYOND])
+def test_what_misses_one_of_two_limits_fails(gate, limits, reports):
+    """The other limit is kept to. Parity asks for less than its limit, and for jumps on one answer in a hundred at
+    most, also of a head whose single step is a whole probability."""
+    assert not judge(gate, limits, **reports).passed
+
+
+MISSING = {
+    "accuracy_floor": "accuracy (no labelled test image)",
+    "better_than_baseline": "comparison with a baseline (no labelled test image)",
+    "calibration": "calibration error (no labelled test image)",
+    "data_valid": "validation report",
+    "latency": "measured latency",
+    "model_size": "model size",
+    "no_leakage": "search for leaks",
+    "not_worse_than_champion": "metrics",
+    "parity": "image on which file and network were compared",
+    "robustness": "accuracy under mean of all corruptions (see explain in params.yaml)",
+    "slice_gap": "column with two values among the labelled test images",
+    "training_guards": "training record",
+    "worst_class_recall": "recall per class (no labelled test image)",
+}
+
+
+@pytest.mark.parametrize("gate", plugins.names(PACKAGE))
+def test_missing_evidence_is_named(gate):
+    """A gate that fails closed says what it would have to see."""
+    finding = judge(gate)
+    assert (f"no {MISSING[gate]}", f"no {MISSING[gate]}, so nothing can be shown") == (finding.observed, finding.why)
+
+
+@pytest.mark.parametrize(
+    "reports", [{"metrics": {"leaked_images": 0}}, {"validation": NO_LEAKS}], ids=["by content", "by likeness"]
+)
+def test_half_a_search_for_leaks_shows_nothing(reports):
+    """Leaks are looked for in two ways; with one of them left undone the gate fails closed."""
+    finding = judge("no_leakage", **reports)
+    assert (False, "no search for leaks, so nothing can be shown") == (finding.passed, finding.why)
+
+
+def test_a_validation_that_failed_is_not_talked_away():
+    """The report's own word counts too, also where every check that it lists has passed."""
+    assert not judge("data_valid", validation={"success": False, "checks": [CHECK]}).passed
+
+
+def test_everything_that_is_wrong_is_named():
+    """Not only the first of it."""
+    two_checks = [CHECK | {"passed": False}, CHECK | {"name": "labelled", "passed": False}]
+    two_guards = {"guards": {"no_divergence": False, "frozen_weights_unchanged": False}}
+    two_untested = {"per_class": [recall("3", None, 0), recall("8", None, 0)]}
+    two_leaks = {"leaked_images": 2, "leaks": ["x.png", "y.png"]}
+    whys = [
+        judge("data_valid", validation={"success": False, "checks": two_checks}).why,
+        judge("training_guards", training=two_guards).why,
+        judge("worst_class_recall", metrics=two_untested).why,
+        judge("no_leakage", metrics=two_leaks, validation=NO_LEAKS).why,
+    ]
+    assert whys == [
+        "2 expectations, 2 critical failed, 0 warnings: readable, labelled",
+        "broken: frozen weights unchanged, no divergence",
+        "no labelled test image of 3, 8, so nothing can be shown",
+        "2 test images seen in training: x.png, y.png",
+    ]
+
+
+def test_what_was_asked_for_stands_beside_what_was_seen():
+    """The report's table shows both, also where the sentence does not repeat them."""
+    other_classes = judge("not_worse_than_champion", metrics=gain("champion", 0.1, problem="it newly answers 'owl'"))
+    asked = [
+        judge("training_guards", training={"guards": {}}).required,
+        judge("data_valid", validation={"success": True, "checks": [CHECK]}).required,
+        judge("no_leakage", metrics={"leaked_images": 0}, validation=NO_LEAKS).required,
+        judge("no_leakage", {"max_images": 1200}, metrics={"leaked_images": 0}, validation=NO_LEAKS).required,
+        other_classes.required,
+    ]
+    assert asked == ["all kept", "no critical expectation failed", "none", "at most 1,200", "the same classes"]
+    assert judge("not_worse_than_champion", metrics={"champion": []}).observed == "no champion"
+
+
+def test_a_head_without_steps_has_no_thresholds():
+    """Parity speaks of answers that fell to the other side only where the head compares."""
+    assert "threshold" not in judge("parity", parity=PARITY | {"jumps": 3}).why
+
+
+def test_half_an_interval_is_none():
+    """A figure whose bounds were not both measured is told alone."""
+    half = {name: value for name, value in ROBUSTNESS.items() if name != "corruption_accuracy_high"}
+    assert "accuracy 0.700 under mean of all corruptions" in judge("robustness", robustness=half).why

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WeightsError
+from pipeline.models import downloads
 from pipeline.models.backbones import backbone
-from pipeline.models.downloads import from_mlflow, from_url, published
+from pipeline.models.downloads import Published, from_mlflow, from_url, published
 
 CONTENT = b"weights" * 1000
 SHA256 = digests.of_bytes(CONTENT)
@@ -36,7 +37,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     _Server.served = 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -100,6 +101,26 @@ def test_torchvision_names_carry_digest_and_sizes() -> None:
     assert second.url.endswith(f"-{second.digest_prefix}.pth")
 
 
+def test_a_copy_of_torch_hub_is_used_if_it_is_the_file(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this user, from another program; one that was cut short is left alone, and the file is fetched."""
+    import torch
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    asked: list[str] = []
+    monkeypatch.setattr(downloads, "from_url", lambda url, *_: asked.append(url) or tmp_path / "fetched")
+    checkpoint = Published(f"{address}/w-{SHA256[:8]}.pth?x=1", SHA256[:8], backbone("resnet50").preprocessing)
+    copy = tmp_path / "hub/checkpoints" / f"w-{SHA256[:8]}.pth"
+    copy.parent.mkdir(parents=True)
+    for content, found in ((CONTENT, copy), (CONTENT[:-1], tmp_path / "fetched")):
+        copy.write_bytes(content)
+        assert found == downloads.from_torchvision(checkpoint, tmp_path / "cache", "here")
+    copy.unlink()
+    assert tmp_path / "fetched" == downloads.from_torchvision(checkpoint, tmp_path / "cache", "here")
+    assert [checkpoint.url] * 2 == asked
+
+
 @pytest.mark.parametrize("name", ["resnet50", "small_cnn"])
 def test_unknown_weights_name(name: str) -> None:
     """Lists what there is for this backbone."""
@@ -157,6 +178,19 @@ def test_an_artifact_that_is_not_there(stored: Stored, tmp_path: Path) -> None:
         WeightsError, match=r"nothing usable at runs:/none/model .*\n[\s\S]*tracking.uri in params.yaml"
     ):
         from_mlflow("runs:/none/model", SHA256, tmp_path, "here", tracking_uri=stored.tracking_uri)
+
+
+def test_a_folder_of_several_files_is_asked_to_name_one(tmp_path: Path) -> None:
+    """A checkpoint among other files is found by its ending; of two neither is guessed."""
+    for name in ("README.md", "weights.safetensors"):
+        (tmp_path / name).touch()
+    assert tmp_path / "weights.safetensors" == downloads._only_checkpoint(tmp_path, "runs:/a/model", "here")
+    (tmp_path / "other.pt").touch()
+    with pytest.raises(WeightsError) as caught:
+        downloads._only_checkpoint(tmp_path, "runs:/a/model", "here")
+    error = caught.value
+    assert ("one checkpoint file", "2 below runs:/a/model") == (error.expected, error.found)
+    assert "Add the file's name to the address." == error.remedy
 
 
 def test_an_artifact_without_a_store(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     server = Hook()
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
@@ -66,6 +66,20 @@ def test_a_part_of_the_address_may_come_from_the_environment(monkeypatch: pytest
     with pytest.raises(ParamsError, match="a value in the environment variable GRAFTLINE_TEST_KEY"):
         notify.address(webhook)
     monkeypatch.setenv("GRAFTLINE_TEST_KEY", "abc")
+    assert notify.address(webhook) == "https://hooks.example.org/services/abc"
+
+
+def test_an_address_may_begin_with_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And go on after it; what the variable holds must begin a URL, and is in no message."""
+    webhook = Notify(webhook="$GRAFTLINE_TEST_BASE/services/${GRAFTLINE_TEST_KEY}")
+    monkeypatch.setenv("GRAFTLINE_TEST_KEY", "abc")
+    with pytest.raises(ParamsError, match="a value in the environment variable GRAFTLINE_TEST_BASE; found no such"):
+        notify.address(webhook)
+    monkeypatch.setenv("GRAFTLINE_TEST_BASE", "s3cret")
+    with pytest.raises(ParamsError, match="that begins the address; found another value") as caught:
+        notify.address(webhook)
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("GRAFTLINE_TEST_BASE", "https://hooks.example.org")
     assert notify.address(webhook) == "https://hooks.example.org/services/abc"
 
 

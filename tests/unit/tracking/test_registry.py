@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import re
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipeline.core import digests
-from pipeline.core.errors import RegistryError
+from pipeline.core.errors import ChampionMovedError, RegistryError
 from pipeline.tracking import bundles, runs
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from pipeline.tracking.session import Session
@@ -44,7 +49,8 @@ def test_registered_file_comes_back_byte_for_byte(
     """What the registry hands out is the very file that was judged, and the version knows its digest and run."""
     model = toy_model(0.5)
     version = registry.register(model, run_id, {"verdict": "passed"})
-    assert model.read_bytes() == registry.fetch(version, tmp_path / "out").read_bytes()
+    path = registry.fetch(version, tmp_path / "out")
+    assert (tmp_path / "out/model.onnx", model.read_bytes()) == (path, path.read_bytes())
     assert (1, digests.of_file(model), run_id) == (version.number, version.sha256, version.run_id)
     assert "passed" == version.tags["verdict"]
 
@@ -153,9 +159,12 @@ def test_missing_alias_and_missing_model(registry: Registry) -> None:
 
 
 def test_bundle_is_kept_without_the_model_and_restored_with_it(
-    registry: Registry, run_id: str, toy_model: ToyModel, tmp_path: Path
+    registry: Registry, run_id: str, toy_model: ToyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every copy of the model in a bundle is left to the registry; the restored bundle is equal to the original."""
+    """Every copy of the model in a bundle is left to the registry; the restored bundle is equal to the original, and
+    nothing else is left anywhere."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     bundle = tmp_path / "bundle"
     (bundle / "triton/1").mkdir(parents=True)
     for copy in (bundle / "model.onnx", bundle / "triton/1/model.onnx"):
@@ -169,10 +178,241 @@ def test_bundle_is_kept_without_the_model_and_restored_with_it(
     assert ["bundle/labels.txt"] == kept
     assert ["restored"] == signed
     assert digests.of_path(bundle) == digests.of_path(tmp_path / "restored")
+    assert [] == list((tmp_path / "here").iterdir())
 
 
 def test_lost_bundle_is_named(three: Registry, run_id: str, tmp_path: Path) -> None:
     """A version whose run keeps no bundle cannot be handed off; nothing half-made is left."""
     with pytest.raises(RegistryError, match="bundle of v1"):
         bundles.restore_bundle(three, three.version(1), tmp_path / "restored", print)
+    assert not (tmp_path / "restored").exists()
+
+
+def test_a_version_knows_when_and_by_which_run_it_was_made(
+    registry: Registry, run_id: str, toy_model: ToyModel
+) -> None:
+    """In UTC; it shows as its number."""
+    version = registry.register(toy_model(0.5), run_id, {})
+    assert abs(datetime.now(UTC) - version.created) < timedelta(minutes=5)
+    assert UTC == version.created.tzinfo
+    assert ("v1", ()) == (str(version), version.aliases)
+
+
+def test_versions_come_oldest_first(three: Registry) -> None:
+    """Also where MLflow gives them otherwise, and with more than one alias sorted by name."""
+    three.crown(2, 2, expected_champion=None)
+    assert [1, 2, 3] == [version.number for version in three.versions()]
+    assert (CHAMPION, PREVIOUS) == three.version(2).aliases
+
+
+def test_an_alias_that_is_not_set_says_what_to_do(three: Registry) -> None:
+    """There are versions, but none was promoted."""
+    with pytest.raises(RegistryError) as caught:
+        three.require(CHAMPION)
+    error = caught.value
+    assert ("a champion of 'digits'", "none") == (error.expected, error.found)
+    assert f"the registry at {three.session.shown_uri}" == error.where
+    assert error.remedy == (
+        "graftline models lists the versions; graftline run makes one, graftline promote VERSION makes one the "
+        "champion."
+    )
+    three.crown(3, None, expected_champion=None)
+    assert 3 == three.require(CHAMPION).number
+
+
+def test_an_unknown_version_says_where_and_what_to_do(registry: Registry) -> None:
+    with pytest.raises(RegistryError) as caught:
+        registry.version(1)
+    error = caught.value
+    assert ("a version of 'digits' (none yet)", "v1") == (error.expected, error.found)
+    assert f"the registry at {registry.session.shown_uri}" == error.where
+    assert "graftline models lists them; graftline run makes a new one." == error.remedy
+
+
+def test_what_is_lost_or_damaged_says_what_was_registered(three: Registry, workspace: Path, tmp_path: Path) -> None:
+    """The digest that was registered, the one that was found, the place, and both remedies."""
+    wanted = three.version(1)
+    stored = three.session.client.get_model_version_download_uri("digits", "1")
+    told = []
+    for spoil in (lambda path: path.write_bytes(b"else"), lambda path: path.unlink()):
+        for path in (workspace / ".graftline/mlartifacts").rglob("model.onnx"):
+            spoil(path)
+        with pytest.raises(RegistryError) as caught:
+            three.fetch(wanted, tmp_path / "out")
+        error = caught.value
+        assert f"the model of digits v1, sha256 {wanted.sha256[:12]}…" == error.expected
+        assert stored == error.where
+        assert error.remedy == (
+            "Put the stored file back from a backup (was the workspace moved?), or register it again with "
+            "graftline run."
+        )
+        told.append(error.found)
+    assert f"a file with sha256 {digests.of_bytes(b'else')[:12]}…" == told[0]
+    assert re.fullmatch(r"nothing usable there \(\w+\)", told[1])
+
+
+def test_a_file_that_two_registered_at_once_stays_once(three: Registry, run_id: str, toy_model: ToyModel) -> None:
+    """On a server another workspace may have come a moment earlier: its version stays, and ours goes."""
+    sha256 = digests.of_file(toy_model(2.0))
+    later = three._create(toy_model(2.0), sha256, run_id)
+    assert (4, sha256) == (later, three.version(4).sha256), "killed right after, it would be registered once more"
+    assert 2 == three._first_of(sha256, later)
+    assert [1, 2, 3] == [version.number for version in three.versions()]
+    assert 2 == three._first_of(sha256, 2)
+    assert 7 == three._first_of("unknown", 7)
+
+
+def test_the_file_is_laid_out_as_a_server_needs_it(three: Registry, tmp_path: Path) -> None:
+    """One weight file without external data, the packages at the versions that were tried here, an example of a
+    request, the CPU; and the run and the digest are known to MLflow too."""
+    import yaml
+    from mlflow.artifacts import download_artifacts
+
+    stored = three.session.client.get_model_version_download_uri("digits", "1")
+    folder = Path(download_artifacts(artifact_uri=stored, dst_path=str(tmp_path), tracking_uri=three.session.uri))
+    needed = (folder / "requirements.txt").read_text().split()
+    names = ("mlflow", "onnx", "onnxruntime", "numpy")
+    assert needed == [f"{name}=={importlib.metadata.version(name)}" for name in names]
+    described = yaml.safe_load((folder / "MLmodel").read_text())
+    assert described["flavors"]["onnx"]["providers"] == ["CPUExecutionProvider"]
+    assert "model.onnx.data" not in {path.name for path in folder.rglob("*")}
+    example = json.loads((folder / described["saved_input_example_info"]["artifact_path"]).read_text())
+    [images] = example.values() if "inputs" not in example else example["inputs"].values()
+    assert (1, 32, 32, 3) == (len(images), len(images[0]), len(images[0][0]), len(images[0][0][0]))
+    version = three.session.client.get_model_version("digits", "1")
+    logged = three.session.client.get_logged_model(described["model_id"])
+    assert ("digits", "READY") == (logged.name, logged.status.value)
+    assert (logged.source_run_id, logged.tags["sha256"]) == (version.run_id, version.tags["sha256"])
+    assert described["run_id"] == version.run_id
+    assert "onnx" == logged.model_type
+
+
+def test_tags_are_set_and_removed(three: Registry) -> None:
+    """Removing one that is not there is no error, and the others stay."""
+    three.tag(1, {"held": "too slow", "note": "kept"})
+    three.untag(1, "held", "never set")
+    assert "held" not in three.version(1).tags
+    assert "kept" == three.version(1).tags["note"]
+
+
+def test_an_alias_is_removed_only_from_the_version_it_points_at(three: Registry) -> None:
+    three.challenge(1)
+    three.unalias(CHALLENGER, 2)
+    assert {CHALLENGER: 1} == aliases(three)
+    three.unalias(CHALLENGER, 1)
+    three.unalias(CHALLENGER, 1)
+    assert {} == aliases(three)
+
+
+def test_a_challenger_that_lost_stays_when_another_is_crowned(three: Registry) -> None:
+    """Only the champion is challenger no more."""
+    three.challenge(3)
+    three.crown(2, 1, expected_champion=None)
+    assert {CHAMPION: 2, PREVIOUS: 1, CHALLENGER: 3} == aliases(three)
+
+
+def test_no_alias_is_moved_to_a_version_that_is_not_there(three: Registry) -> None:
+    """Neither of the two; ``previous`` would be moved first."""
+    for champion, previous in ((9, 1), (1, 9)):
+        with pytest.raises(RegistryError, match="found v9"):
+            three.crown(champion, previous, expected_champion=None)
+    assert {} == aliases(three)
+
+
+def test_another_champion_is_told_with_what_to_do(three: Registry) -> None:
+    three.crown(1, None, expected_champion=None)
+    with pytest.raises(ChampionMovedError) as caught:
+        three.compare(2, None)
+    error = caught.value
+    assert "none as champion of 'digits', the one this was decided against" == error.expected
+    assert ("v1", f"the registry at {three.session.shown_uri}") == (error.found, error.where)
+    assert "Somebody moved the alias meanwhile; graftline run compares with the champion of now." == error.remedy
+    three.compare(2, 1)
+
+
+def test_another_models_versions_are_not_ours(three: Registry, run_id: str, toy_model: ToyModel) -> None:
+    """One store holds many models, and their names may begin alike."""
+    other = Registry(three.session, "digits 2")
+    assert [] == other.versions()
+    other.register(toy_model(1.0), run_id, {})
+    assert [1, 3] == [len(other.versions()), len(three.versions())]
+
+
+# -- bundles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(registry: Registry, run_id: str, toy_model: ToyModel, tmp_path: Path) -> tuple[Registry, Path]:
+    """A registered version whose run keeps its bundle; and the folder of what is kept."""
+    bundle = tmp_path / "bundle"
+    (bundle / "golden").mkdir(parents=True)
+    shutil.copyfile(toy_model(0.5), bundle / "model.onnx")
+    for name in ("labels.txt", "golden/answers.json"):
+        (bundle / name).write_text(name, encoding="utf-8")
+    version = registry.register(toy_model(0.5), run_id, {})
+    bundles.log_bundle(registry.session, run_id, bundle, version.sha256)
+    return registry, next((registry.session.workspace / ".graftline/mlartifacts").rglob("bundle.json")).parent
+
+
+def refusal(registry: Registry, destination: Path) -> RegistryError:
+    with pytest.raises(RegistryError) as caught:
+        bundles.restore_bundle(registry, registry.version(1), destination, print)
+    assert not destination.exists()
+    return caught.value
+
+
+def test_a_bundle_is_kept_with_the_digest_of_each_file(kept: tuple[Registry, Path]) -> None:
+    """Of the model too, which is not there a second time; the list is for people to read."""
+    _, folder = kept
+    listed = json.loads((folder / "bundle.json").read_text())
+    assert ["golden/answers.json", "labels.txt", "model.onnx"] == list(listed)
+    assert digests.of_bytes(b"labels.txt") == listed["labels.txt"]
+    assert (folder / "bundle.json").read_text().startswith('{\n  "')
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"bundle.json", "bundle/labels.txt", "bundle/golden/answers.json"} == found
+
+
+def test_a_file_of_the_bundle_that_is_lost_or_changed(kept: tuple[Registry, Path], tmp_path: Path) -> None:
+    """Nothing is put in place, and the message names the file, the run and the remedy."""
+    registry, folder = kept
+    for name in ("labels.txt", "golden/answers.json"):
+        file = folder / "bundle" / name
+        content = file.read_bytes()
+        for spoil in (lambda file=file: file.write_text("else"), file.unlink):
+            spoil()
+            error = refusal(registry, tmp_path / "restored")
+            assert f"'{name}' missing or changed" == error.found
+            assert "the bundle of v1 among the artifacts of its run" == error.expected
+            assert f"run {registry.version(1).run_id}" == error.where
+            assert error.remedy == (
+                "Restore the hand-off folder or the artifacts from a backup, or retrain with graftline run."
+            )
+        file.write_bytes(content)
+
+
+def test_a_bundle_stays_in_its_folder(kept: tuple[Registry, Path], tmp_path: Path) -> None:
+    """The list is the store's word: a name that leads elsewhere is refused, and no list is no bundle."""
+    registry, folder = kept
+    for name in ("../labels.txt", "/etc/hostname", "a/../../b", "..\\b", "", "."):
+        (folder / "bundle.json").write_text(json.dumps({name: "0" * 64}))
+        error = refusal(registry, tmp_path / "restored")
+        assert f"a file that is to lie outside the bundle, '{name}'" == error.found
+        assert "the bundle of v1 among the artifacts of its run" == error.expected
+    (folder / "bundle.json").unlink()
+    assert "no bundle there (FileNotFoundError)" == refusal(registry, tmp_path / "restored").found
+
+
+def test_the_run_that_keeps_the_bundle_may_be_another(kept: tuple[Registry, Path], tmp_path: Path) -> None:
+    """A version that was registered again: its tag names the run; a signature that fails leaves nothing."""
+    registry, _ = kept
+    owner = registry.version(1).run_id
+    registry.tag(1, {bundles.RUN_TAG: "0" * 32})
+    assert "run " + "0" * 32 == refusal(registry, tmp_path / "restored").where
+    registry.tag(1, {bundles.RUN_TAG: owner})
+
+    def no_key(_: Path) -> None:
+        raise KeyError("no key")
+
+    with pytest.raises(KeyError):
+        bundles.restore_bundle(registry, registry.version(1), tmp_path / "restored", no_key)
     assert not (tmp_path / "restored").exists()

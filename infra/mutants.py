@@ -1,0 +1,117 @@
+"""``make mutants``: which changes to the decisive code do its tests let pass? ([tool.mutmut] in pyproject.toml)
+
+    python -m infra.mutants                         # gates and core whole, a sample of tracking, then the table
+    python -m infra.mutants run 'pipeline.gates.*'  # some of them
+    python -m infra.mutants table                   # what is known so far; names the mutants that were let pass
+    python -m infra.mutants show NAME               # one of them as a diff; further commands are mutmut's own
+
+mutmut leaves functions with decorators out, and here the most decisive ones have one (``contextlib.contextmanager``,
+``asking_mlflow``). Those are let in: the decorator stays on the function that chooses the mutant, and is taken off the
+mutants themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+LET_IN = {"contextmanager", "asking_mlflow", "property"}
+"""Decorators that may be put on twice without harm. Not ``cache``: it would answer from before the mutation."""
+
+WHOLE, SAMPLED = ("gates", "core"), {"tracking": 400}
+"""Each test of tracking opens an MLflow store: so many of its mutants are tried, drawn with ``SEED``."""
+
+SEED = 0
+FOLDER = Path("mutants/pipeline")
+ENDS = {0: "survived", 33: "untested", 36: "timeout", 24: "timeout", -24: "timeout", 152: "timeout"}
+"""What the exit code of its tests says of a mutant (33: no test runs the function); with any other they noticed it."""
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if arguments == ["table"]:
+        print(table(results()))
+        return 0
+    if not arguments:
+        return everything()
+    _let_decorated_functions_in()
+    from mutmut.__main__ import cli
+
+    cli(arguments)
+    return 0
+
+
+def everything() -> int:
+    """Each step is a process of its own: mutmut keeps state."""
+    run = [sys.executable, "-m", "infra.mutants", "run"]
+    subprocess.run([*run, *(f"pipeline.{package}.*" for package in WHOLE)], check=True)
+    for package, count in SAMPLED.items():  # the step before has written all mutants there are
+        names = sorted(name for name in results() if name.startswith(f"pipeline.{package}."))
+        subprocess.run([*run, *random.Random(SEED).sample(names, min(count, len(names)))], check=True)
+    print(table(results()))
+    return 0
+
+
+def results() -> dict[str, str | None]:
+    """How each mutant ended; None: not tried."""
+    codes: dict[str, int | None] = {}
+    for path in sorted(FOLDER.rglob("*.meta")):
+        codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return {name: None if code is None else ENDS.get(code, "killed") for name, code in codes.items()}
+
+
+def table(ends: dict[str, str | None]) -> str:
+    """One line per package; below it every mutant that was let pass."""
+    kinds = ("killed", "survived", "untested", "timeout")
+    lines = [f"{'package':10}{'mutants':>9}{'tried':>9}" + "".join(f"{kind:>10}" for kind in kinds)]
+    for package in (*WHOLE, *SAMPLED):
+        found = [end for name, end in ends.items() if name.startswith(f"pipeline.{package}.")]
+        count = Counter(found)
+        tried = len(found) - count[None]
+        lines.append(f"{package:10}{len(found):9,}{tried:9,}" + "".join(f"{count[kind]:10,}" for kind in kinds))
+    passed = [f"{end:10}{name}" for name, end in sorted(ends.items()) if end in ("survived", "untested")]
+    return "\n".join([*lines, "", *passed])
+
+
+def _let_decorated_functions_in() -> None:
+    """Replace the two places of mutmut that stand against it."""
+    import libcst as cst
+    from mutmut.mutation import file_mutation
+
+    skip = file_mutation.MutationVisitor._skip_node_and_children
+    arrange = file_mutation.function_trampoline_arrangement
+
+    def skip_fewer(self: Any, node: cst.CSTNode) -> bool:
+        return not (isinstance(node, cst.FunctionDef) and _is_let_in(node)) and skip(self, node)
+
+    def arrange_bare(function: cst.FunctionDef, mutants: Iterable[Any], class_name: str | None) -> Any:
+        before, functions, after, names = arrange(function, mutants, class_name)
+        if _is_let_in(function):
+            functions = [functions[0], *(one.with_changes(decorators=[]) for one in functions[1:])]
+        return before, functions, after, names
+
+    file_mutation.MutationVisitor._skip_node_and_children = skip_fewer
+    file_mutation.function_trampoline_arrangement = arrange_bare
+
+
+def _is_let_in(function: Any) -> bool:
+    return bool(function.decorators) and all(_last_name(one.decorator) in LET_IN for one in function.decorators)
+
+
+def _last_name(decorator: Any) -> str:
+    """``contextmanager`` of ``@contextlib.contextmanager``, ``asking_mlflow`` of ``@asking_mlflow("…")``."""
+    import libcst as cst
+
+    if isinstance(decorator, cst.Call):
+        return _last_name(decorator.func)
+    return str(decorator.attr.value if isinstance(decorator, cst.Attribute) else decorator.value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
