@@ -8,7 +8,8 @@ gradient costs, one pass over the rows; the preconditioner makes few of them eno
 
 - The Hessian, mean_i s_i (diag p_i − p_i p_iᵀ) ⊗ x̂_i x̂_iᵀ + penalty · I, is about A ⊗ G + penalty · I, with A [K, K]
   the mean of the first factor and G [D, D] that of the second (Martens and Grosse 2015). In the eigenvectors of A and G
-  its inverse is a division. G does not change along the path: its eigenvectors are found once.
+  its inverse is a division. G's are found at first, and again, with the rows weighted by how uncertain they have
+  become, once products with the Hessian have cost more than that.
 - A class's bias and weights hang together, because the rows that are uncertain about the class are not centred on zero.
   About their own centre they do not: a change of variables of rank one for each class.
 - What all classes have in common changes no probability, and is projected away.
@@ -34,7 +35,7 @@ DOUBLE_UP_TO = 2**22
 LARGEST_DECOMPOSED = 4096
 """Of an eigendecomposition, whose time grows with the cube; beyond, features count as uncorrelated."""
 
-GAP = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 3e-8}
+GAP = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-8}
 """How far above the minimum a loss may end, in nats; √(2 · gap) is about what a row's probabilities are off by."""
 
 NOISE = {np.dtype(np.float64): 1e-13, np.dtype(np.float32): 1e-7}
@@ -42,6 +43,9 @@ NOISE = {np.dtype(np.float64): 1e-13, np.dtype(np.float32): 1e-7}
 
 FORCING = 0.1
 """The share of the gradient that conjugate gradients may leave."""
+
+FEWEST_PRODUCTS = 20
+"""With the Hessian between two decompositions."""
 
 MOST_STEPS, MOST_PRODUCTS, MOST_HALVINGS = 100, 250, 30
 
@@ -84,9 +88,11 @@ class Rows:
             self.values = np.empty((count, dim), np.float64 if small else np.float32)
             for part in self._parts(count):
                 self.values[part] = self._standardised(part)
-            if dim <= LARGEST_DECOMPOSED:
-                self._decompose()
-        self.dtype = self.values.dtype
+            self.decompose()
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
 
     def blocks(self) -> list[slice]:
         """Rows to be worked on at once."""
@@ -107,12 +113,18 @@ class Rows:
     def _standardised(self, part: slice) -> np.ndarray:
         return (self._features[part] - self._mean) / self._std
 
-    def _decompose(self) -> None:
-        scatter = np.zeros((self.values.shape[1],) * 2)
+    def decompose(self, weights: np.ndarray | None = None, less: np.ndarray | float = 0.0) -> None:
+        """Variances and principal directions of the rows, each with its weight [n], ``less`` [D, D] off their mean
+        product; where that takes too long, each feature counts by its own variance."""
+        dim = self.values.shape[1]
+        if dim > LARGEST_DECOMPOSED:
+            return
+        scatter = np.zeros((dim, dim))
         for part in self.blocks():
-            scatter += self.values[part].T @ self.values[part]
-        variances, vectors = np.linalg.eigh(scatter / len(self.values))
-        self.variances, self.vectors = np.clip(variances, 0, None), vectors.astype(self.values.dtype)
+            rows = self.values[part] if weights is None else self.values[part] * np.sqrt(weights[part, None])
+            scatter += rows.T @ rows
+        variances, vectors = np.linalg.eigh(scatter / len(self.values) - less)
+        self.variances, self.vectors = np.clip(variances, 0, None), vectors.astype(self.dtype)
 
     def _span(self) -> None:
         """X̂ = U √Λ Vᵀ: rows U √Λ, whose covariance is diagonal; V = X̂ᵀ U / √Λ is not needed before the end."""
@@ -144,6 +156,8 @@ class Solver:
         self._given: np.ndarray | None = None
         self._row_weights: np.ndarray | None = None
         self._known: list[_Known] = []
+        self._products = 0
+        """With the Hessian, since the rows were decomposed."""
 
     def solve(self, penalty: float, weights: np.ndarray | None = None) -> Solution:
         """Minimise for this penalty; ``weights`` [n] of the rows, None weighs all alike. Bounded, never endless."""
@@ -155,7 +169,10 @@ class Solver:
         tolerance, noise = GAP[self._rows.dtype], NOISE[self._rows.dtype]
         gap, is_converged = np.inf, False
         for _ in range(MOST_STEPS):
-            preconditioner = _Preconditioner(self._rows, *self._curvature(), penalty)
+            pairs, centres, uncertainties = self._curvature()
+            if self._is_worth_decomposing():
+                self._decompose(centres, uncertainties)
+            preconditioner = _Preconditioner(self._rows, pairs, centres, penalty)
             gap = _dot(gradient, preconditioner(gradient)) / 2
             is_converged = gap <= tolerance
             if is_converged or not np.isfinite(gap):
@@ -233,8 +250,26 @@ class Solver:
         found[:-1] += penalty * direction[:-1]
         return found
 
-    def _curvature(self) -> tuple[np.ndarray, np.ndarray]:
-        """A [K, K], and for each class the centre of the rows by their uncertainty p (1 − p) about it, [D, K]."""
+    def _is_worth_decomposing(self) -> bool:
+        """Have products with the Hessian taken twice what a decomposition takes? In operations, not in seconds."""
+        count, dim = self._rows.values.shape
+        product, decomposition = 10 * count * dim * self._classes, count * dim**2 + 20 * dim**3
+        return self._products >= FEWEST_PRODUCTS and self._products * product > 2 * decomposition
+
+    def _decompose(self, centres: np.ndarray, uncertainties: np.ndarray) -> None:
+        """G anew, from the rows as they are uncertain now, about the centres of the classes."""
+        weights = np.empty(len(self._labels), self._rows.dtype)
+        for part in self._rows.blocks():
+            weights[part] = 1 - np.square(self._shares[part]).sum(axis=1)
+        if self._row_weights is not None:
+            weights *= self._row_weights[:, 0]
+        total = max(float(uncertainties.sum()), 1e-30)
+        weights *= len(weights) / total
+        self._rows.decompose(weights, (centres * (uncertainties / total)) @ centres.T)
+        self._products = 0
+
+    def _curvature(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A [K, K]; and for each class the centre of the rows by their uncertainty p (1 − p), [D, K], and its sum."""
         pairs = np.zeros((self._classes, self._classes))
         centres = np.zeros((self._rows.values.shape[1], self._classes))
         masses, uncertainties = np.zeros(self._classes), np.zeros(self._classes)
@@ -246,19 +281,21 @@ class Solver:
             pairs += weighted.T @ shares
             centres += self._rows.values[part].T @ uncertain
             uncertainties += uncertain.sum(axis=0, dtype=np.float64)
-        return (np.diag(masses) - pairs) / len(self._labels), centres / np.maximum(uncertainties, 1e-30)
+        pairs = (np.diag(masses) - pairs) / len(self._labels)
+        return pairs, centres / np.maximum(uncertainties, 1e-30), uncertainties
 
     def _newton_step(
         self, gradient: np.ndarray, preconditioner: _Preconditioner, penalty: float, tolerance: float
     ) -> np.ndarray:
-        """H⁻¹ · gradient by conjugate gradients, until a ``FORCING`` of the gradient or half the tolerance is left."""
+        """H⁻¹ · gradient by conjugate gradients, until ``FORCING`` of the gradient or half of the tolerance is left."""
         residual = gradient.astype(self._rows.dtype)
         step = np.zeros_like(residual)
         direction = preconditioner(residual)
         left = _dot(residual, direction)
-        enough = max(FORCING**2 * left, tolerance / 2)
+        enough = max(FORCING**2 * left, tolerance)
         for _ in range(MOST_PRODUCTS):
             product = self._hessian_times(direction, penalty)
+            self._products += 1
             curvature = _dot(direction, product)
             if not curvature > 0:  # only rounding makes it so
                 break
