@@ -1,7 +1,7 @@
 """Multinomial logistic regression on features, over a path of penalties; the solver behind ``probe`` and ``lp_ft``.
 
-The recipe of CLIP, VTAB and LP-FT: standardise every feature, minimise mean cross-entropy + (penalty / 2)·‖W‖² by
-L-BFGS for penalties from strong to weak, each fit starting from the last, choose on validation.
+The recipe of CLIP, VTAB and LP-FT: standardise every feature, minimise mean cross-entropy + (penalty / 2)·‖W‖² for
+penalties from strong to weak, each fit starting from what came before it, choose on validation.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pipeline.core.errors import TrainingError
 from pipeline.core.progress import track
 from pipeline.training.classifiers import folds as held_out_folds
+from pipeline.training.classifiers import logistic
 from pipeline.training.classifiers.folds import Fold
 from pipeline.training.task import Labelled, Task
 
@@ -168,27 +170,47 @@ def path(data: Labelled, penalties: Sequence[float], classes: int, weights: np.n
 
 
 class Fitter:
-    """Fits one head after another to the same rows, each from where the one before ended."""
+    """Fits one head after another to the same rows, each from what the ones before it foretell."""
 
     def __init__(self, data: Labelled, classes: int) -> None:
-        from sklearn.linear_model import LogisticRegression
-
-        self._labels, self._classes = data.labels, classes
-        self._scaler = Scaler.of(data.features)
-        self._scaled = self._scaler(data.features)
-        self._model = LogisticRegression(solver="lbfgs", max_iter=1000, warm_start=True, tol=1e-5)
+        self._data, self._classes = data, classes
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._scaler = Scaler.of(data.features)
+        if not np.isfinite(self._scaler.mean).all():
+            raise TrainingError("A feature is not a number or endless for some image, so no probe can be fitted.")
+        self._known, labels = np.unique(data.labels, return_inverse=True)
+        self._solver = logistic.Solver(logistic.Rows(data.features, *self._scaler), labels, len(self._known))
 
     def fit(self, penalty: float, weights: np.ndarray | None = None) -> Head:
-        """The head for this penalty; ``weights`` [n] have a mean of about 1, None weighs all rows alike."""
-        from sklearn.exceptions import ConvergenceWarning
+        """The head for this penalty; ``weights`` [n] have a mean of about 1, None weighs all rows alike.
 
-        self._model.C = 1 / (penalty * len(self._labels))  # sklearn minimises ½‖W‖² + C · Σ cross-entropy
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # weak penalties may stop at max_iter; validation judges
-            self._model.fit(self._scaled, self._labels, sample_weight=weights)
-        return folded(self._model, self._scaler, self._classes)
+        Should the solver not come to its end, it says so, and scikit-learn's fits this head from the beginning.
+        """
+        # Of two classes one row of weights is penalised, their difference, as everywhere in the field: ‖w‖² = 2 ‖W‖².
+        found = self._solver.solve(2 * penalty if len(self._known) == 2 else penalty, weights)
+        if not found.is_converged:
+            print(
+                f"  probe · penalty {penalty:.2g} · stopped {found.gap:.1g} above the least loss; scikit-learn's "
+                "solver takes over",
+                flush=True,
+            )
+            return by_scikit_learn(self._data, penalty, self._classes, weights)
+        weight = found.weight.T / self._scaler.std
+        return Head.of_known(self._known, weight, found.bias - weight @ self._scaler.mean, self._classes)
+
+
+def by_scikit_learn(data: Labelled, penalty: float, classes: int, weights: np.ndarray | None = None) -> Head:
+    """The same head from scikit-learn's L-BFGS in double precision: slower, and what :class:`Fitter` is held to."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    scaler = Scaler.of(data.features)
+    strength = 1 / (penalty * len(data))  # sklearn minimises ½‖W‖² + C · Σ cross-entropy
+    model = LogisticRegression(solver="lbfgs", C=strength, max_iter=1000, tol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties may stop at max_iter; validation judges
+        model.fit(scaler(data.features), data.labels, sample_weight=weights)
+    return folded(model, scaler, classes)
 
 
 def centred(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

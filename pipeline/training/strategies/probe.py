@@ -4,7 +4,8 @@ Kornblith et al., "Do Better ImageNet Models Transfer Better?" (2019); the recip
 
 Loss, over standardised features x̂ [n, D], weights W [C, D], biases b [C] and labels y [n]:
     mean_i( −log softmax(W x̂_i + b)[y_i] ) + (penalty / 2) · ‖W‖²
-It is convex: L-BFGS finds the one minimum, and only the penalty has to be chosen.
+It is convex: Newton's method finds the one minimum, and only the penalty has to be chosen. Of two classes one row of
+weights is penalised, their difference.
 
 Helps: always the first thing to try; hard to beat below some twenty images per class.
 Hurts: where the target differs so much that the frozen features lack what tells its classes apart.

@@ -1,0 +1,349 @@
+"""Multinomial logistic regression for one penalty after another on the same rows, by an inexact Newton method.
+
+Loss, over standardised features x̂ [n, D], W [D, K], b [K], row weights s [n] and labels y [n]:
+    mean_i( s_i · (log Σ_c exp z_ic − z_i,y_i) ) + (penalty / 2) · ‖W‖²,    z = x̂ W + b
+Newton's equations are solved by preconditioned conjugate gradients, as far as the step deserves (Dembo, Eisenstat and
+Steihaug 1982; for logistic regression Lin, Weng and Keerthi, JMLR 2008). A product with the Hessian costs what a
+gradient costs, one pass over the rows; the preconditioner makes few of them enough. It stands on three facts:
+
+- The Hessian, mean_i s_i (diag p_i − p_i p_iᵀ) ⊗ x̂_i x̂_iᵀ + penalty · I, is about A ⊗ G + penalty · I, with A [K, K]
+  the mean of the first factor and G [D, D] that of the second (Martens and Grosse 2015). In the eigenvectors of A and G
+  its inverse is a division. G's are found at first, and again, with the rows weighted by how uncertain they have
+  become, once products with the Hessian have cost more than that.
+- A class's bias and weights hang together, because the rows that are uncertain about the class are not centred on zero.
+  About their own centre they do not: a change of variables of rank one for each class.
+- What all classes have in common changes no probability, and is projected away.
+
+A search starts from what the solutions before it foretell: the parabola through the last three in log(penalty).
+
+Where there are fewer rows than features, W lies in the rows' span: the problem is solved there, with n unknowns per
+class in place of D.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+CACHED = 2**20
+"""Numbers in a block of rows: each block is read from memory once per pass."""
+
+DOUBLE_UP_TO = 2**22
+"""Features (n · D) that are kept in double precision; beyond, one copy in single precision."""
+
+LARGEST_DECOMPOSED = 4096
+"""Of an eigendecomposition, whose time grows with the cube; beyond, features count as uncorrelated."""
+
+GAP = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-8}
+"""How far above the minimum a loss may end, in nats; √(2 · gap) is about what a row's probabilities are off by."""
+
+NOISE = {np.dtype(np.float64): 1e-13, np.dtype(np.float32): 1e-7}
+"""Relative error of a loss: a step is not refused for a rise below it."""
+
+FORCING = 0.1
+"""The share of the gradient that conjugate gradients may leave."""
+
+FEWEST_PRODUCTS = 20
+"""With the Hessian between two decompositions."""
+
+MOST_STEPS, MOST_PRODUCTS, MOST_HALVINGS = 100, 250, 30
+
+
+class Solution(NamedTuple):
+    """Weights [D, K] on standardised features and biases [K], both float64."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    gap: float
+    """About how far the loss is above its minimum, in nats: half the square of Newton's decrement."""
+    is_converged: bool
+
+
+class _Known(NamedTuple):
+    """A solution on the path, by log(penalty), and its loss without the penalty."""
+
+    place: float
+    at: np.ndarray
+    loss: float
+
+
+class Rows:
+    """Standardised features, in the coordinates that the problem is solved in.
+
+    Memory: one copy of the features in single precision (double where it is small), or n² numbers in double precision
+    where there are fewer rows than features.
+    """
+
+    def __init__(self, features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> None:
+        self._features, self._mean, self._std = features, mean, std
+        count, dim = features.shape
+        self.spans = count < dim and count <= LARGEST_DECOMPOSED
+        self.variances = np.ones(dim)
+        self.vectors: np.ndarray | None = None
+        if self.spans:
+            self._span()
+        else:
+            small = count * dim <= DOUBLE_UP_TO
+            self.values = np.empty((count, dim), np.float64 if small else np.float32)
+            for part in self._parts(count):
+                self.values[part] = self._standardised(part)
+            self.decompose()
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    def blocks(self) -> list[slice]:
+        """Rows to be worked on at once."""
+        return self._parts(len(self.values))
+
+    def lifted(self, weight: np.ndarray) -> np.ndarray:
+        """Weights on the features, [D, K], from those in the coordinates of ``values``."""
+        if not self.spans:
+            return weight
+        found = self._to_rows @ weight
+        parts = self._parts(len(self._features))
+        return sum((self._standardised(part).T @ found[part] for part in parts), np.zeros((len(self._mean), 1)))
+
+    def _parts(self, count: int) -> list[slice]:
+        rows = int(np.clip(CACHED // self._features.shape[1], 256, 4096))
+        return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+    def _standardised(self, part: slice) -> np.ndarray:
+        return (self._features[part] - self._mean) / self._std
+
+    def decompose(self, weights: np.ndarray | None = None, less: np.ndarray | float = 0.0) -> None:
+        """Variances and principal directions of the rows, each with its weight [n], ``less`` [D, D] off their mean
+        product; where that takes too long, each feature counts by its own variance."""
+        dim = self.values.shape[1]
+        if dim > LARGEST_DECOMPOSED:
+            return
+        scatter = np.zeros((dim, dim))
+        for part in self.blocks():
+            rows = self.values[part] if weights is None else self.values[part] * np.sqrt(weights[part, None])
+            scatter += rows.T @ rows
+        variances, vectors = np.linalg.eigh(scatter / len(self.values) - less)
+        self.variances, self.vectors = np.clip(variances, 0, None), vectors.astype(self.dtype)
+
+    def _span(self) -> None:
+        """X̂ = U √Λ Vᵀ: rows U √Λ, whose covariance is diagonal; V = X̂ᵀ U / √Λ is not needed before the end."""
+        count = len(self._features)
+        products = np.zeros((count, count))
+        wide = max(1, CACHED // count)
+        for start in range(0, len(self._mean), wide):
+            part = np.s_[start : start + wide]
+            columns = (self._features[:, part] - self._mean[part]) / self._std[part]
+            products += columns @ columns.T
+        squares, vectors = np.linalg.eigh(products)
+        kept = squares > 1e-12 * max(squares[-1], 1e-300)
+        roots = np.sqrt(squares[kept])
+        self.values, self._to_rows = vectors[:, kept] * roots, vectors[:, kept] / roots
+        self.variances = squares[kept] / count
+
+
+class Solver:
+    """Solves for one penalty after another, each from what came before.
+
+    Unknowns are kept in one array [D + 1, K], the biases in the last row. Beside the rows there is one probability for
+    each row and class.
+    """
+
+    def __init__(self, rows: Rows, labels: np.ndarray, classes: int) -> None:
+        """``labels`` int64 [n] in 0 … classes − 1."""
+        self._rows, self._labels, self._classes = rows, labels, classes
+        self._shares = np.empty((len(labels), classes), rows.dtype)
+        self._given: np.ndarray | None = None
+        self._row_weights: np.ndarray | None = None
+        self._known: list[_Known] = []
+        self._products = 0
+        """With the Hessian, since the rows were decomposed."""
+
+    def solve(self, penalty: float, weights: np.ndarray | None = None) -> Solution:
+        """Minimise for this penalty; ``weights`` [n] of the rows, None weighs all alike. Bounded, never endless."""
+        if weights is not self._given:
+            self._given = weights
+            self._row_weights = None if weights is None else weights.astype(self._rows.dtype)[:, None]
+            self._known = [known._replace(loss=np.nan) for known in self._known[-1:]]
+        at, loss, gradient = self._start(penalty)
+        tolerance, noise = GAP[self._rows.dtype], NOISE[self._rows.dtype]
+        gap, is_converged = np.inf, False
+        for _ in range(MOST_STEPS):
+            pairs, centres, uncertainties = self._curvature()
+            if self._is_worth_decomposing():
+                self._decompose(centres, uncertainties)
+            preconditioner = _Preconditioner(self._rows, pairs, centres, penalty)
+            gap = _dot(gradient, preconditioner(gradient)) / 2
+            is_converged = gap <= tolerance
+            if is_converged or not np.isfinite(gap):
+                break
+            step = self._newton_step(gradient, preconditioner, penalty, tolerance)
+            slope, share = _dot(gradient, step), 1.0
+            for _ in range(MOST_HALVINGS):
+                tried = at - share * step
+                new_loss, new_gradient = self._loss(tried, penalty)
+                if new_loss <= loss - 1e-4 * share * slope + noise * max(1.0, abs(loss)):
+                    break
+                share /= 2
+            else:
+                break
+            at, loss, gradient = tried, new_loss, new_gradient
+        unpenalised = loss - penalty / 2 * _dot(at[:-1], at[:-1])
+        self._known = [*self._known, _Known(float(np.log(penalty)), at, unpenalised)][-3:]
+        return Solution(self._rows.lifted(at[:-1]), at[-1], float(gap), bool(is_converged))
+
+    def _start(self, penalty: float) -> tuple[np.ndarray, float, np.ndarray]:
+        """Where the last solutions point to, where the last one lies, or zero: with the loss and its gradient there."""
+        if not self._known:
+            zero = np.zeros((self._rows.values.shape[1] + 1, self._classes))
+            return zero, *self._loss(zero, penalty)
+        last = self._known[-1]
+        places = {known.place for known in self._known}
+        if len(self._known) == len(places) > 1 and np.isfinite(self._known[0].loss):
+            foretold = _through(self._known, float(np.log(penalty)))
+            loss, gradient = self._loss(foretold, penalty)
+            if loss < last.loss + penalty / 2 * _dot(last.at[:-1], last.at[:-1]):
+                return foretold, loss, gradient
+        return last.at, *self._loss(last.at, penalty)
+
+    def _loss(self, at: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        """The loss and its gradient, float64; probabilities are left in ``_shares``."""
+        count, dtype = len(self._labels), self._rows.dtype
+        weight, bias = at[:-1].astype(dtype), at[-1].astype(dtype)
+        total, gradient = 0.0, np.zeros_like(at)
+        for part in self._rows.blocks():
+            rows, labels, shares = self._rows.values[part], self._labels[part], self._shares[part]
+            every = np.arange(len(labels))
+            logits = rows @ weight
+            logits += bias
+            logits -= logits.max(axis=1, keepdims=True)
+            np.exp(logits, out=shares)
+            sums = shares.sum(axis=1, keepdims=True)
+            shares /= sums
+            losses = np.log(sums[:, 0], dtype=np.float64) - logits[every, labels]
+            errors = shares.copy()
+            errors[every, labels] -= 1
+            if self._row_weights is not None:
+                losses *= self._row_weights[part, 0]
+                errors *= self._row_weights[part]
+            total += float(losses.sum())
+            gradient[:-1] += rows.T @ errors
+            gradient[-1] += errors.sum(axis=0, dtype=np.float64)
+        gradient /= count
+        gradient[:-1] += penalty * at[:-1]
+        return total / count + penalty / 2 * _dot(at[:-1], at[:-1]), gradient
+
+    def _hessian_times(self, direction: np.ndarray, penalty: float) -> np.ndarray:
+        """H · direction, at the probabilities in ``_shares``."""
+        found = np.zeros_like(direction)
+        for part in self._rows.blocks():
+            rows, shares = self._rows.values[part], self._shares[part]
+            moved = rows @ direction[:-1]
+            moved += direction[-1]
+            moved *= shares
+            moved -= shares * moved.sum(axis=1, keepdims=True)
+            if self._row_weights is not None:
+                moved *= self._row_weights[part]
+            found[:-1] += rows.T @ moved
+            found[-1] += moved.sum(axis=0)
+        found /= len(self._labels)
+        found[:-1] += penalty * direction[:-1]
+        return found
+
+    def _is_worth_decomposing(self) -> bool:
+        """Have products with the Hessian taken twice what a decomposition takes? In operations, not in seconds."""
+        count, dim = self._rows.values.shape
+        product, decomposition = 10 * count * dim * self._classes, count * dim**2 + 20 * dim**3
+        return self._products >= FEWEST_PRODUCTS and self._products * product > 2 * decomposition
+
+    def _decompose(self, centres: np.ndarray, uncertainties: np.ndarray) -> None:
+        """G anew, from the rows as they are uncertain now, about the centres of the classes."""
+        weights = np.empty(len(self._labels), self._rows.dtype)
+        for part in self._rows.blocks():
+            weights[part] = 1 - np.square(self._shares[part]).sum(axis=1)
+        if self._row_weights is not None:
+            weights *= self._row_weights[:, 0]
+        total = max(float(uncertainties.sum()), 1e-30)
+        weights *= len(weights) / total
+        self._rows.decompose(weights, (centres * (uncertainties / total)) @ centres.T)
+        self._products = 0
+
+    def _curvature(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A [K, K]; and for each class the centre of the rows by their uncertainty p (1 − p), [D, K], and its sum."""
+        pairs = np.zeros((self._classes, self._classes))
+        centres = np.zeros((self._rows.values.shape[1], self._classes))
+        masses, uncertainties = np.zeros(self._classes), np.zeros(self._classes)
+        for part in self._rows.blocks():
+            shares = self._shares[part]
+            weighted = shares if self._row_weights is None else shares * self._row_weights[part]
+            uncertain = weighted * (1 - shares)
+            masses += weighted.sum(axis=0, dtype=np.float64)
+            pairs += weighted.T @ shares
+            centres += self._rows.values[part].T @ uncertain
+            uncertainties += uncertain.sum(axis=0, dtype=np.float64)
+        pairs = (np.diag(masses) - pairs) / len(self._labels)
+        return pairs, centres / np.maximum(uncertainties, 1e-30), uncertainties
+
+    def _newton_step(
+        self, gradient: np.ndarray, preconditioner: _Preconditioner, penalty: float, tolerance: float
+    ) -> np.ndarray:
+        """H⁻¹ · gradient by conjugate gradients, until ``FORCING`` of the gradient or half of the tolerance is left."""
+        residual = gradient.astype(self._rows.dtype)
+        step = np.zeros_like(residual)
+        direction = preconditioner(residual)
+        left = _dot(residual, direction)
+        enough = max(FORCING**2 * left, tolerance)
+        for _ in range(MOST_PRODUCTS):
+            product = self._hessian_times(direction, penalty)
+            self._products += 1
+            curvature = _dot(direction, product)
+            if not curvature > 0:  # only rounding makes it so
+                break
+            share = left / curvature
+            step += share * direction
+            residual -= share * product
+            turned = preconditioner(residual)
+            before, left = left, _dot(residual, turned)
+            if not left > enough:
+                break
+            direction = turned + (left / before) * direction
+        return step
+
+
+class _Preconditioner:
+    """About the inverse of the Hessian, on unknowns whose sum over the classes is zero."""
+
+    def __init__(self, rows: Rows, pairs: np.ndarray, centres: np.ndarray, penalty: float) -> None:
+        dtype, classes = rows.dtype, len(pairs)
+        # What is common to all classes is projected away; its eigenvalue, zero, only must not come near the others.
+        values, vectors = np.linalg.eigh(pairs + np.trace(pairs) / classes)
+        values = np.maximum(values, 1e-9 * max(values[-1], 1e-300))
+        self._features, self._classes, self._centres = rows.vectors, vectors.astype(dtype), centres.astype(dtype)
+        self._scale = (1 / (np.outer(rows.variances, values) + penalty)).astype(dtype)
+        self._bias_scale = (1 / values).astype(dtype)
+
+    def __call__(self, gradient: np.ndarray) -> np.ndarray:
+        given = gradient.astype(self._classes.dtype)
+        given -= given.mean(axis=1, keepdims=True)
+        weight, bias = (given[:-1] - self._centres * given[-1]) @ self._classes, given[-1] @ self._classes
+        if self._features is not None:
+            weight = self._features @ ((self._features.T @ weight) * self._scale)
+        else:
+            weight *= self._scale
+        found = np.empty_like(given)
+        found[:-1] = weight @ self._classes.T
+        found[-1] = (bias * self._bias_scale) @ self._classes.T - (self._centres * found[:-1]).sum(axis=0)
+        found -= found.mean(axis=1, keepdims=True)
+        return found
+
+
+def _through(known: list[_Known], place: float) -> np.ndarray:
+    """Lagrange's polynomial through the known solutions."""
+    found = np.zeros_like(known[0].at)
+    for one in known:
+        found += float(np.prod([(place - o.place) / (one.place - o.place) for o in known if o is not one])) * one.at
+    return found
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.sum(one * other, dtype=np.float64))

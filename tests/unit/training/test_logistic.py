@@ -1,0 +1,272 @@
+"""The probe's own solver, held to scikit-learn's."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.errors import TrainingError
+from pipeline.training.classifiers import logistic
+from pipeline.training.classifiers.linear_probe import Fitter, Head, Scaler, by_scikit_learn, choose_penalty, path
+from pipeline.training.task import Labelled
+
+REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
+PENALTIES = np.geomspace(1e3, 1e-4, 8).tolist()
+
+
+def clouds(count: int, dim: int, classes: int, *, apart: float = 1.0, seed: int = 0) -> Labelled:
+    """Overlapping classes whose features are correlated, of unequal scale and far from zero."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(count) % classes)
+    mixed = random.normal(size=(count, dim)) @ (np.eye(dim) + random.normal(0, 0.5, (dim, dim)))
+    features = mixed + random.normal(0, apart, (classes, dim))[labels]
+    return Labelled((100 + features * np.geomspace(0.1, 10, dim)).astype(np.float32), labels)
+
+
+def probabilities(head: Head, features: np.ndarray) -> np.ndarray:
+    logits = head.logits(features).astype(np.float64)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def scikit_learns(data: Labelled, penalty: float, features: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Probabilities at scikit-learn's minimum, searched for until nothing moves; of the classes that are there."""
+    from sklearn.linear_model import LogisticRegression
+
+    scaler = Scaler.of(data.features)
+    model = LogisticRegression(C=1 / (penalty * len(data)), tol=1e-8, max_iter=5_000)
+    model.fit(scaler(data.features), data.labels, sample_weight=weights)
+    return model.predict_proba(scaler(features))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(8, 120),
+    dim=st.integers(1, 40),
+    classes=st.integers(2, 6),
+    penalty=st.sampled_from([10.0, 0.3, 1e-2, 1e-3]),
+    apart=st.sampled_from([0.0, 0.5, 5.0]),
+    weighted=st.booleans(),
+    odd=st.sampled_from(["nothing", "constant", "twice"]),
+    single=st.booleans(),
+    anew=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_probabilities_are_scikit_learns(count, dim, classes, penalty, apart, weighted, odd, single, anew, seed):
+    """Within 1e-3: more or fewer rows than features, two classes or more, row weights, features that are constant or
+    there twice, classes that overlap wholly or not at all; in double and in single precision, rows decomposed once or
+    at every step. So few rows leave more open than millions do, so both precisions are held to one gap."""
+    data = clouds(count, dim, classes, apart=apart, seed=seed)
+    extra = {"nothing": data.features[:, :0], "constant": np.full((count, 1), 7, np.float32), "twice": data.features}
+    data = Labelled(np.concatenate([data.features, extra[odd]], axis=1), data.labels)
+    weights = np.random.default_rng(seed).uniform(0.05, 2, count) if weighted else None
+    new = clouds(50, dim, classes, apart=apart, seed=seed + 1).features
+    new = np.concatenate([new, new if odd == "twice" else np.full((50, extra[odd].shape[1]), 7, np.float32)], axis=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logistic, "DOUBLE_UP_TO", 0 if single else logistic.DOUBLE_UP_TO)
+        patch.setitem(logistic.GAP, np.dtype(np.float32), logistic.GAP[np.dtype(np.float64)])
+        patch.setattr(logistic.Solver, "_is_worth_decomposing", lambda self: anew)
+        head = Fitter(data, classes).fit(penalty, weights)
+    for features in (data.features, new):
+        expected = scikit_learns(data, penalty, features, weights)
+        np.testing.assert_allclose(probabilities(head, features)[:, np.unique(data.labels)], expected, atol=1e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(count=st.sampled_from([60, 150]), dim=st.sampled_from([10, 100]), classes=st.sampled_from([2, 4]))
+def test_the_same_penalty_is_chosen_with_the_same_accuracy(count, dim, classes):
+    """As by scikit-learn's solver over the whole path."""
+    data = clouds(count + 60, dim, classes)
+    fit = Labelled(data.features[:count], data.labels[:count])
+    folds = [(fit, Labelled(data.features[count:], data.labels[count:]))]
+    ours = choose_penalty(folds, PENALTIES, classes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fitter, "fit", lambda self, penalty, weights: by_scikit_learn(fit, penalty, classes, weights))
+        assert ours == choose_penalty(folds, PENALTIES, classes)
+
+
+def test_a_solution_does_not_depend_on_the_path_to_it():
+    """What the last solutions foretell is only where the search begins."""
+    data = clouds(200, 12, 3)
+    along = list(path(data, [10.0, 1.0, 0.1, 0.01, 0.001], 3))[-1]
+    alone = next(path(data, [0.001], 3))
+    np.testing.assert_allclose(probabilities(along, data.features), probabilities(alone, data.features), atol=1e-4)
+
+
+def test_it_ends_at_most_so_far_above_the_minimum_as_it_says():
+    """The gap is an estimate: the loss itself is never further from the minimum than four times the bound."""
+    data = clouds(300, 20, 5)
+    rows = Scaler.of(data.features)(data.features)
+    solver = logistic.Solver(logistic.Rows(rows, np.zeros(20), np.ones(20)), data.labels, 5)
+    bound = logistic.GAP[np.dtype(np.float64)]
+    for penalty in (1.0, 1e-2, 1e-4):
+        found = solver.solve(penalty)
+        loose = solver._loss(np.vstack([found.weight, found.bias]), penalty)[0]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(logistic, "GAP", {np.dtype(np.float64): 1e-16})
+            exact = solver.solve(penalty)
+        tight = solver._loss(np.vstack([exact.weight, exact.bias]), penalty)[0]
+        assert found.is_converged
+        assert loose - tight <= 4 * bound
+
+
+@pytest.mark.parametrize("dim", [30, 90])
+def test_fewer_rows_than_features_are_solved_in_their_span(monkeypatch, dim):
+    """Sixty unknowns per class instead of ninety, and the same head as in all coordinates without a decomposition."""
+    data = clouds(60, dim, 3)
+    assert (dim > 60) == logistic.Rows(data.features, *Scaler.of(data.features)).spans
+    spanned = next(path(data, [1e-2], 3))
+    monkeypatch.setattr(logistic, "LARGEST_DECOMPOSED", 0)
+    assert not logistic.Rows(data.features, *Scaler.of(data.features)).spans
+    plain = next(path(data, [1e-2], 3))
+    np.testing.assert_allclose(spanned.weight, plain.weight, atol=1e-4)
+    np.testing.assert_allclose(probabilities(spanned, data.features), probabilities(plain, data.features), atol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [5, 400])
+def test_rows_may_be_cut_anywhere(monkeypatch, dim):
+    """Blocks only decide what is in the cache."""
+    data = clouds(300, dim, 3)
+    whole = next(path(data, [0.1], 3))
+    monkeypatch.setattr(logistic, "CACHED", 1)  # blocks of 256 rows, columns one by one
+    parts = next(path(data, [0.1], 3))
+    np.testing.assert_allclose(whole.weight, parts.weight, atol=1e-5)
+
+
+def test_the_decomposition_saves_most_products_with_the_hessian(monkeypatch):
+    """Which is all it is for: the same path, with correlated features taken as uncorrelated, asks for twice as many."""
+    data, counts = clouds(400, 60, 4), []
+    plain = logistic.Solver._hessian_times
+
+    def counted(self, direction, penalty):
+        counts[-1] += 1
+        return plain(self, direction, penalty)
+
+    monkeypatch.setattr(logistic.Solver, "_hessian_times", counted)
+    for largest in (logistic.LARGEST_DECOMPOSED, 0):
+        monkeypatch.setattr(logistic, "LARGEST_DECOMPOSED", largest)
+        counts.append(0)
+        list(path(data, PENALTIES, 4))
+    assert 2 * counts[0] < counts[1]
+
+
+def test_a_row_of_weight_two_counts_as_two_rows():
+    """And one of weight zero as none."""
+    data = clouds(90, 6, 3)
+    times = np.random.default_rng(0).integers(0, 4, 90)
+    plain = Labelled(np.repeat(data.features, times, axis=0), np.repeat(data.labels, times))
+    scaler = Scaler.of(data.features)
+    repeated = logistic.Solver(logistic.Rows(plain.features, *scaler), plain.labels, 3).solve(0.1)
+    weights = times * len(data) / times.sum()
+    weighted = logistic.Solver(logistic.Rows(data.features, *scaler), data.labels, 3).solve(0.1, weights)
+    np.testing.assert_allclose(repeated.weight, weighted.weight, atol=1e-4)
+    np.testing.assert_allclose(repeated.bias, weighted.bias, atol=1e-4)
+
+
+def test_other_weights_on_the_same_rows_begin_from_the_last_solution():
+    """As boosting asks for: each fit is that of its own weights."""
+    data, random = clouds(120, 6, 3), np.random.default_rng(0)
+    fitter = Fitter(data, 3)
+    for weights in [None, random.uniform(0, 2, 120), random.uniform(0, 2, 120), None]:
+        expected = scikit_learns(data, 0.05, data.features, weights)
+        found = probabilities(fitter.fit(0.05, weights), data.features)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_classes_far_apart_with_hardly_a_penalty_come_to_an_end(monkeypatch, capsys, single):
+    """Whose best weights are large: without scikit-learn's help, from zero and along the path."""
+    if single:
+        monkeypatch.setattr(logistic, "DOUBLE_UP_TO", 0)
+    data = clouds(200, 10, 4, apart=30.0)
+    for penalties in ([1e-6], np.geomspace(1e5, 1e-6, 45).tolist()):
+        *_, head = path(data, penalties, 4)
+        assert (head.logits(data.features).argmax(axis=1) == data.labels).all()
+    assert "" == capsys.readouterr().out
+
+
+def test_equal_rows_give_equal_bits():
+    """Twice the same path, byte for byte, on one thread as the callers set it."""
+    from threadpoolctl import threadpool_limits
+
+    data = clouds(3000, 40, 7)
+    with threadpool_limits(1):
+        first, second = (list(path(data, PENALTIES, 7)) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.weight.tobytes() == other.weight.tobytes()
+        assert one.bias.tobytes() == other.bias.tobytes()
+
+
+def test_scikit_learn_takes_over_where_the_solver_does_not_end(monkeypatch, capsys):
+    """Nothing half-solved is returned, and it is said."""
+    data, weights = clouds(80, 6, 3), np.random.default_rng(0).uniform(0, 2, 80)
+    monkeypatch.setattr(logistic, "MOST_STEPS", 1)
+    head = Fitter(data, 3).fit(1e-3, weights)
+    expected = by_scikit_learn(data, 1e-3, 3, weights)
+    assert expected.weight.tobytes() == head.weight.tobytes()
+    told = capsys.readouterr().out
+    assert "probe · penalty 0.001 · stopped" in told
+    assert "above the least loss; scikit-learn's solver takes over" in told
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_feature_that_is_no_number_is_told(value):
+    data = clouds(20, 4, 2)
+    data.features[3, 1] = value
+    with pytest.raises(TrainingError, match=r"not a number or endless.*no probe can be fitted"):
+        Fitter(data, 2)
+
+
+def test_features_that_never_vary_leave_the_shares_of_the_classes():
+    """With fewer rows than features too."""
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    for dim in (2, 9):
+        head = next(path(Labelled(np.full((6, dim), 3, np.float32), labels), [0.1], 3))
+        found = probabilities(head, np.full((1, dim), 3, np.float32))
+        np.testing.assert_allclose([[3 / 6, 1 / 6, 2 / 6]], found, atol=1e-4)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not (REAL_DATA / "weights").is_dir(), reason=f"no real weights in {REAL_DATA}")
+@pytest.mark.parametrize("single", [False, True])
+def test_on_features_of_real_photos(monkeypatch, single):
+    """ResNet-18's features of CIFAR-10 photos at their own size: scikit-learn's probabilities along the path."""
+    if single:
+        monkeypatch.setattr(logistic, "DOUBLE_UP_TO", 0)
+    data = _photos()
+    heads = path(data, [1.0, 0.1, 0.01, 0.001], 10)
+    for penalty, head in zip([1.0, 0.1, 0.01, 0.001], heads, strict=True):
+        expected = scikit_learns(data, penalty, data.features, None)
+        np.testing.assert_allclose(probabilities(head, data.features), expected, atol=1e-3)
+
+
+def _photos() -> Labelled:
+    """512 features of each of 600 photos."""
+    import torch
+    from PIL import Image
+
+    from pipeline.data.transforms import preprocess
+    from pipeline.models.backbones import backbone
+    from pipeline.models.checkpoints import from_file
+
+    own = backbone("resnet18").preprocessing.model_copy(update={"size_px": 32, "resize_px": 32})
+    file = REAL_DATA / "weights" / "resnet18.safetensors"
+    network = from_file("resnet18", file, own, origin="file", where="here").build()
+    pixels, names = [], []
+    with tarfile.open(REAL_DATA / "cifar10.tar") as tar:
+        members = sorted((one for one in tar.getmembers() if "/train/" in f"/{one.name}"), key=lambda one: one.name)
+        for member in [one for one in members if one.isfile()][::8][:600]:
+            content = tar.extractfile(member)
+            assert content is not None
+            pixels.append(np.asarray(Image.open(content).convert("RGB")))
+            names.append(Path(member.name).parts[-2])
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        features = network(preprocess(images, own)).numpy()
+    return Labelled(features, np.unique(names, return_inverse=True)[1])
