@@ -264,12 +264,12 @@ def main() -> None:
             torch.set_num_threads(CORES)
             speeds += compared(name, problem, photos, given.epochs, given.turns)
             savings += freezing(name, problem, given.epochs)
-            print(speeds, savings, flush=True)
+            print(*speeds, *savings, sep="\n", flush=True)
     header = ["backbone", "loop", "first epoch, images/s", "later epochs", "of the better peer", "of the bare step"]
     frozen = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
     text = (
         f"{table(header, speeds)}\n\n{table(frozen, savings)}\n\n{CORES} threads, batches of {BATCH}, {given.images} "
-        f"images, medians of {given.turns} turns; {provenance()}."
+        f"images; the first table holds medians of {given.turns} turns, the second one turn; {provenance()}."
     )
     print(text)
     if given.write:
@@ -280,12 +280,11 @@ def _problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
     """A workspace with ``count`` photos for training and some for validation, and the former as folders of classes."""
     root = unpacked("rsscn7", folder / "images")
     chosen = class_folders(root)
-    every = len(chosen) // (count + 40)
-    chosen = chosen[::every][: count + 40]
+    chosen = chosen[:: max(1, len(chosen) // (count + 40))][: count + 40]
     photos = folder / "photos"
     rows = []
     for number, (path, label) in enumerate(chosen):
-        split = "val" if number % (len(chosen) // 40) == 0 else "train"
+        split = "val" if number % max(2, len(chosen) // 40) == 0 else "train"
         rows.append((path.relative_to(root).as_posix(), label, split))
         if split == "train":
             (photos / label).mkdir(parents=True, exist_ok=True)

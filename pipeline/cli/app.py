@@ -49,9 +49,16 @@ BUILT_ON = ("torch", "torchvision", "onnx", "onnxruntime", "mlflow", "prefect", 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        packages = ", ".join(f"{name} {metadata.version(name)}" for name in BUILT_ON)
+        packages = ", ".join(f"{name} {_version_of(name)}" for name in BUILT_ON)
         say(f"graftline {__version__}\n{packages}\nPython {platform.python_version()}, {platform.platform()}")
         raise typer.Exit
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
 
 
 @app.callback()

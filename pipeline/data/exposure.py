@@ -1,8 +1,8 @@
 """How a picture was taken, in two figures that tell dark and blurred ones from the rest.
 
-Both are taken from the luma of the picture brought down to 256 px on its shorter side, by a whole factor: about what a
-network is shown, so that a photo that is soft only at its full size is not called blurred. All sums are of integers:
-every machine finds the same figures.
+Both are taken from the luma of the picture brought down to 256 px on its shorter side, by area (smaller ones stay as
+they are): about what a network is shown, so that a photo that is soft only at its full size is not called blurred. All
+sums are of integers: every machine finds the same figures.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ SIDE_PX = 256
 """Shorter side that is looked at, at most."""
 
 LIT_SHARE = 0.01
-"""A picture with any light in it has a hundredth of bright pixels, be it a white digit on black."""
+"""A photo with light in it has a hundredth of bright pixels, and so has a white digit on black."""
+
+DARKEST_JUDGED = 8
+"""Of 255. Below it there are too few grey levels left to tell edges from noise."""
 
 
 class Exposure(NamedTuple):
     """``brightness``: the luma that a hundredth of the pixels reach, 0 black to 1 white.
 
     ``sharpness``: the variance of the Laplacian (4 neighbours) of luma, on the scale that brings that luma to 255, so
-    that a dark picture is not blurred for being dark. None where all is black or nothing has four neighbours.
+    that a dark picture is not blurred for being dark. None where hardly anything is lit or nothing has four neighbours.
     Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy", eq. 5.
     """
 
@@ -35,19 +38,25 @@ def exposure(grey: Image.Image) -> Exposure:
     """Of a picture of mode ``L``.
 
     On 6,297 images of five real sets (ants and bees, blood cells, scenes from above, office things, CIFAR-10) the least
-    were 0.18 and 26. Darkened tenfold, all had a brightness below 0.1; of photos of at least 224 px blurred by 2 % of
-    their side, 97 % had a sharpness below 15.
+    brightness was 0.18, and 3 had a sharpness below 15. Darkened tenfold, all were below 0.1; of photos of at least 224
+    px blurred by 2 % of their side, 98 % had a sharpness below 15. A test repeats this on 300 of them.
     """
     small = _brought_down(grey)
     brightest = _luma_reached(small)
-    variance = _laplacian_variance(np.asarray(small).astype(np.int16)) if min(small.size) > 2 and brightest else None
-    sharpness = None if variance is None else round(variance * (255 / brightest) ** 2, 2)
-    return Exposure(brightness=round(brightest / 255, 4), sharpness=sharpness)
+    brightness = round(brightest / 255, 4)
+    if brightest < DARKEST_JUDGED or min(small.size) <= 2:
+        return Exposure(brightness, None)
+    variance = _laplacian_variance(np.asarray(small).astype(np.int16))
+    return Exposure(brightness, round(variance * (255 / brightest) ** 2, 2))
 
 
 def _brought_down(grey: Image.Image) -> Image.Image:
-    factor = -(-min(grey.size) // SIDE_PX)
-    return grey.reduce(factor) if factor > 1 else grey
+    """By area: no weight of one pixel jumps where a side passes a multiple of 256, as with whole factors it would."""
+    shorter = min(grey.size)
+    if shorter <= SIDE_PX:
+        return grey
+    width, height = (max(1, round(side * SIDE_PX / shorter)) for side in grey.size)
+    return grey.resize((width, height), Image.Resampling.BOX)
 
 
 def _luma_reached(grey: Image.Image) -> int:

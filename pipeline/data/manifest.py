@@ -69,11 +69,7 @@ class Manifest:
 
         The order of the input does not matter: equal rows make an equal manifest.
         """
-        frame = rows.copy()
-        for column, kind in COLUMNS.items():
-            if column not in frame:
-                frame[column] = False if kind == "bool" else None
-        frame = frame.astype(COLUMNS)
+        frame = _completed(rows.copy())
         slices = sorted(column for column in rows.columns if column not in COLUMNS)
         for column in slices:
             if frame[column].dtype == object:  # mixed values: Parquet keeps one type per column
@@ -87,7 +83,8 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        return cls(pd.read_parquet(path).astype(COLUMNS))
+        """As saved, also by a version that knew fewer columns."""
+        return cls(_completed(pd.read_parquet(path)))
 
     def save(self, path: Path) -> None:
         with replacing(path) as fresh:
@@ -115,3 +112,11 @@ class Manifest:
     @property
     def unlabelled(self) -> Manifest:
         return self.where(self.frame["label"].isna())
+
+
+def _completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every column of ours, null where it was missing, in its type."""
+    for column, kind in COLUMNS.items():
+        if column not in frame:
+            frame[column] = False if kind == "bool" else None
+    return frame.astype(COLUMNS)

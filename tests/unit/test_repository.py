@@ -45,11 +45,13 @@ def test_ignored_paths_hold_every_template_line():
 
 
 def declared(*extras: str) -> set[str]:
-    """Names of distributions, in one spelling."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    """Names of distributions, in one spelling; an extra may be a group too."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = document["project"]
+    optional = project["optional-dependencies"] | document["dependency-groups"]
     wanted = [
         *project["dependencies"],
-        *(entry for extra in extras for entry in project["optional-dependencies"][extra]),
+        *(entry for extra in extras for entry in optional[extra]),
     ]
     return {normalised(re.split(r"[\[<>=!~; ]", entry)[0]) for entry in wanted}
 
@@ -74,7 +76,7 @@ def imported(package: str) -> dict[str, str]:
     return {name: file for name, file in found.items() if name not in sys.stdlib_module_names | ours}
 
 
-@pytest.mark.parametrize(("package", "extras"), [("pipeline", ()), ("flows", ()), ("infra", ("dev",))])
+@pytest.mark.parametrize(("package", "extras"), [("pipeline", ()), ("flows", ()), ("infra", ("dev", "mutation"))])
 def test_every_import_is_of_a_declared_dependency(package, extras):
     """A package that only came along with another may go with its next version."""
     distributions = packages_distributions() | {"pydantic_core": ["pydantic"]}

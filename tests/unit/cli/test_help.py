@@ -11,6 +11,7 @@ from integration_tools import heavy_packages_of
 from typer.testing import CliRunner
 
 from pipeline import __version__
+from pipeline.cli import app as cli_app
 from pipeline.cli.app import app
 
 
@@ -22,6 +23,15 @@ def test_the_version_is_told_with_those_of_what_it_is_built_on(option):
     assert 0 == result.exit_code
     assert result.output.startswith(f"graftline {__version__}\ntorch {metadata.version('torch')}, ")
     assert f"Python {platform.python_version()}" in result.output
+
+
+def test_the_version_of_what_is_missing_is_told_as_missing(monkeypatch):
+    """A broken installation is where versions are asked for."""
+    monkeypatch.setattr(cli_app, "BUILT_ON", ("torch", "onnxruntime-of-nobody"))
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert 0 == result.exit_code
+    assert ", onnxruntime-of-nobody missing\n" in result.output
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]], ids=" ".join)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from pipeline.data.exposure import SIDE_PX, exposure
+from pipeline.stages import validate
+
+REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def scene(width: int = 320, height: int = 300, seed: int = 0) -> Image.Image:
@@ -28,6 +36,13 @@ def darker(image: Image.Image, factor: float) -> Image.Image:
 def test_black_has_neither_light_nor_a_sharpness():
     """Nothing can be said of the focus of what cannot be seen."""
     assert (0.0, None) == exposure(Image.new("L", (30, 20)))
+
+
+def test_what_is_hardly_lit_is_dark_and_of_no_sharpness():
+    """Seven grey levels stretched over the whole scale would be edges everywhere."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 8, (50, 50), dtype=np.uint8))
+    assert (7 / 255, None) == pytest.approx(exposure(noise), abs=1e-4)
+    assert exposure(darker(scene(), 0.04)).sharpness is not None
 
 
 def test_one_colour_has_no_edge():
@@ -62,10 +77,44 @@ def test_blurring_lowers_the_sharpness(seed, radius):
 
 def test_a_picture_is_judged_at_the_scale_at_which_a_network_sees_it():
     """A picture in which every pixel became four by four is as sharp; one blurred by as much at that scale is not."""
-    small = scene(SIDE_PX, SIDE_PX - 40)
+    small = scene(SIDE_PX + 40, SIDE_PX)
     large = small.resize((small.width * 4, small.height * 4), Image.Resampling.NEAREST)
     assert exposure(small) == exposure(large)
     assert exposure(small).sharpness > 10 * exposure(small.filter(ImageFilter.GaussianBlur(4))).sharpness
+
+
+def test_what_is_found_does_not_jump_with_the_size():
+    """One picture in sizes from below to twice the side that is looked at: sharp stays sharp, blurred stays blurred."""
+    whole = scene(900, 800)
+    soft = whole.filter(ImageFilter.GaussianBlur(16))
+    for shorter in (200, 256, 257, 300, 384, 400, 511, 512, 513, 600):
+        size = (shorter * 9 // 8, shorter)
+        seen, blurred = (exposure(one.resize(size, Image.Resampling.BOX)).sharpness for one in (whole, soft))
+        assert 500 < seen < 3000, shorter
+        assert 1 < blurred < 10, shorter
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real data in {REAL_DATA}")
+def test_the_limits_part_real_photos_from_dark_and_blurred_ones():
+    """validate's own limits, on 100 photos each of insects, scenes from above and office things."""
+    limits = validate.Params()
+    for archive in ("ants_bees", "rsscn7", "office_caltech10"):
+        photos = some_of(REAL_DATA / f"{archive}.tar", 100)
+        dark = [exposure(darker(photo, 0.1)) for photo in photos]
+        soft = [exposure(photo.filter(ImageFilter.GaussianBlur(0.02 * min(photo.size)))) for photo in photos]
+        seen = [exposure(photo) for photo in photos]
+        assert [] == [one for one in seen if one.brightness < limits.min_brightness]
+        assert sum(one.sharpness < limits.min_sharpness for one in seen) <= 1, archive
+        assert [] == [one for one in dark if one.brightness >= limits.min_brightness]
+        assert sum(one.sharpness < limits.min_sharpness for one in soft) >= 90, archive
+
+
+def some_of(archive: Path, count: int) -> list[Image.Image]:
+    with tarfile.open(archive) as tar:
+        files = sorted((m for m in tar.getmembers() if m.name.lower().endswith(".jpg")), key=lambda m: m.name)
+        chosen = files[:: len(files) // count][:count]
+        return [Image.open(io.BytesIO(tar.extractfile(member).read())).convert("L") for member in chosen]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (257, 256), (513, 3000)])

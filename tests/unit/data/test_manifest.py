@@ -62,3 +62,12 @@ def test_views_keep_only_their_rows():
     assert ["a", "c"] == manifest.labelled.frame["name"].tolist()
     assert ["b"] == manifest.unlabelled.frame["name"].tolist()
     assert [0] == manifest.split("val").frame.index.tolist()
+
+
+def test_a_manifest_of_an_earlier_version_is_read_with_nulls_for_what_it_did_not_know(tmp_path):
+    """An upgrade must not end in a traceback before ingest has run again."""
+    path = tmp_path / "manifest.parquet"
+    Manifest.of(pd.DataFrame({"name": ["a.png"], "id": ["0" * 64]})).frame.drop(columns=["brightness"]).to_parquet(path)
+    loaded = Manifest.load(path).frame
+    assert loaded["brightness"].isna().all()
+    assert "Float64" == loaded["brightness"].dtype
