@@ -137,7 +137,7 @@ def test_ray_train_ends_where_one_process_does_also_after_a_kill(toy_domains: An
         ("killed", RAY, DyingLoss(marker, progress=0.5)),
     ):
         context = replace(toy_domains.context(scratch=tmp_path / name), scale=scale)
-        work = toy_work(toy_domains, context, epochs=4, batch_norm="train", objective=objective)
+        work = toy_work(toy_domains, context, epochs=4, objective=objective)
         outcome = fit(*work[:6], objective=work.objective)
         assert (2 if scale else 1) == outcome.processes
         networks[name] = work.network.state_dict()
