@@ -42,6 +42,7 @@ from pipeline.release import decide, steps
 from pipeline.release.decide import Outcome
 from pipeline.release.pin import read_pin
 from pipeline.reporting import report
+from pipeline.scale import engine as scale
 
 GOES_ON = (
     "What the stages have made is kept and nothing is promoted by halves: the next graftline run finishes it, with "
@@ -140,6 +141,7 @@ def _prepare(run: Runner) -> None:
     if run.assignments:
         for change in params.assign(run.workspace, run.assignments):
             run.say(f"set {change}")
+    scale.check(run.settings.scale)
     steps.check_webhook(run.settings)
     steps.check_signing_key(run.workspace, run.settings)
     _put_in_step(run)

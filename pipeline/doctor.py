@@ -15,6 +15,7 @@ from pipeline.core.errors import GraftlineError, InputError, ParamsError
 from pipeline.graph import dvcfile, outside
 from pipeline.graph.table import STAGES
 from pipeline.params import Settings, no_workspace
+from pipeline.scale import engine as scale
 
 NEEDED_FREE_GB = 2.0
 PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "mlflow", "prefect", "dvc", "great-expectations")
@@ -112,6 +113,10 @@ def _runtime(workspace: Path, settings: Settings) -> Iterator[Finding]:
         choose(settings.runtime.device)
     except (GraftlineError, RuntimeError) as error:
         yield Finding("broken", f"runtime.device: {error}", "Set runtime.device to auto.")
+    try:
+        scale.check(settings.scale)
+    except InputError as error:
+        yield Finding("broken", f"{error.where}: {error.found}", error.remedy)
     try:
         address(settings.notify)
     except ParamsError as error:

@@ -21,6 +21,7 @@ from pipeline.core.files import replacing
 from pipeline.core.params import ChosenByName, Params
 from pipeline.core.redaction import redact
 from pipeline.flow_params import Notify, Publish, Tracking
+from pipeline.scale.options import Scale
 from pipeline.stages import backbone as backbone_stage
 from pipeline.stages import domains as domains_stage
 from pipeline.stages import evaluate as evaluate_stage
@@ -61,6 +62,7 @@ class Settings(Params):
     model: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name in the model registry")
     seed: int = Field(0, ge=0, description="one seed for everything random")
     runtime: Runtime = Runtime()
+    scale: Scale = Scale()
     ingest: ingest_stage.Params = ingest_stage.Params()
     validate_: validate_stage.Params = Field(validate_stage.Params(), alias="validate")
     backbone: backbone_stage.Params = backbone_stage.Params()

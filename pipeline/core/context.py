@@ -6,7 +6,10 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pipeline.scale.options import Scale
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Context:
 
     workers: int = 0
     """Threads for decoding; 0 means one per core."""
+
+    scale: Scale | None = None
+    """Which processes share the work; None does all of it in this one."""
 
     def empty_folder(self, name: str) -> Path:
         """An empty folder in which a stage builds an output, before the output is saved into place."""

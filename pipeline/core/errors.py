@@ -100,3 +100,17 @@ class ServiceError(GraftlineError):
 
 class StoreError(ServiceError):
     """The tracking store, which is also the registry, did not do what was asked."""
+
+
+def kept(error: GraftlineError) -> dict[str, str]:
+    """What :func:`restored` makes the error from again, in another process; plain text, for JSON."""
+    fields = ("expected", "found", "where", "remedy")
+    told = {field: getattr(error, field) for field in fields} if isinstance(error, InputError) else {"text": str(error)}
+    return {"kind": type(error).__name__, **told}
+
+
+def restored(fields: dict[str, str]) -> GraftlineError:
+    """The error that :func:`kept` was given, of its own kind."""
+    kind = globals()[fields["kind"]]
+    told = {name: value for name, value in fields.items() if name != "kind"}
+    return kind(**told) if issubclass(kind, InputError) else kind(told["text"])

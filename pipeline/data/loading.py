@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,10 @@ class ImageBank:
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process decodes for itself: what is kept here may be gigabytes."""
+        return {**self.__dict__, "_kept": None}
 
     def fetch(self, rows: np.ndarray, device: torch.device = CPU) -> Tensor:
         """Training squares of ``rows`` on ``device``, uint8 [len(rows), 3, side, side]."""

@@ -8,7 +8,8 @@ by small additions has thousands, and a process may keep some hundred files open
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,20 @@ class FeatureCache:
         self._place: dict[str, tuple[int, int]] = {}
         """Image id → segment number, row."""
         for segment in sorted(folder.glob("segment-*")) if folder is not None and folder.is_dir() else []:
-            self._find(segment)
+            self.take_in(segment)
 
-    def _find(self, segment: Path) -> None:
+    @property
+    def is_on_disk(self) -> bool:
+        """Can other processes add to it?"""
+        return self._folder is not None
+
+    @property
+    def keep(self) -> Callable[[list[str], np.ndarray], Path | None]:
+        """Stores features [n, feature_dim] of ids; in another process too, whose segment is then to be taken in."""
+        return self.add if self._folder is None else partial(write_segment, self._folder)
+
+    def take_in(self, segment: Path) -> None:
+        """Know of a segment that has been written."""
         self._index((segment / "ids.txt").read_text().split(), segment / "features.npy")
 
     def _index(self, ids: list[str], features: Path | np.ndarray) -> None:
@@ -49,12 +61,7 @@ class FeatureCache:
         if self._folder is None:
             self._index(ids, features)
             return
-        segment = self._folder / f"segment-{digests.of_json(ids)[:16]}"
-        with replacing(segment) as fresh:
-            fresh.mkdir()
-            np.save(fresh / "features.npy", features)
-            (fresh / "ids.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
-        self._find(segment)
+        self.take_in(write_segment(self._folder, ids, features))
 
     def gather(self, ids: Iterable[str], feature_dim: int, dtype: str) -> np.ndarray:
         """Features of ``ids`` in their order, [n, feature_dim].
@@ -68,6 +75,16 @@ class FeatureCache:
             chosen = places[:, 0] == number
             gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
+
+
+def write_segment(folder: Path, ids: list[str], features: np.ndarray) -> Path:
+    """One segment, whole; written twice, by whomever, it is the same."""
+    segment = folder / f"segment-{digests.of_json(ids)[:16]}"
+    with replacing(segment) as fresh:
+        fresh.mkdir()
+        np.save(fresh / "features.npy", features)
+        (fresh / "ids.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+    return segment
 
 
 def _rows(segment: Path | np.ndarray, rows: np.ndarray) -> np.ndarray:

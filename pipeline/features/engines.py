@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -55,6 +56,10 @@ class TorchEngine:
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self._format = memory_format(device)
         self._network, self._device = network.to(device).to(memory_format=self._format), device
+
+    @classmethod
+    def of(cls, weights: BackboneWeights, device: torch.device) -> TorchEngine:
+        return cls(weights.build(), device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:
@@ -116,7 +121,8 @@ class Measured(Document):
 
 
 class Chosen(NamedTuple):
-    """An engine's name, what makes one, and why it; the sentence is empty where nothing was measured."""
+    """An engine's name, what makes one (in another process too), and why it; the sentence is empty where nothing was
+    measured."""
 
     name: Name
     make: Callable[[], Engine]
@@ -138,8 +144,8 @@ def choose(
     missing, and more than are there; what was measured once, in ``folder``, holds from then on.
     """
     makes: dict[Name, Callable[[], Engine]] = {
-        "torch": lambda: TorchEngine(weights.build(), device),
-        "onnxruntime": lambda: OnnxEngine.of(weights, folder),
+        "torch": partial(TorchEngine.of, weights, device),
+        "onnxruntime": partial(OnnxEngine.of, weights, folder),
     }
     if wanted != "auto":
         return Chosen(wanted, makes[wanted])

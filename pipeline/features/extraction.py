@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +20,21 @@ from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
+from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
 from pipeline.features.cache import FeatureCache
 from pipeline.features.engines import Chosen, Engine, Name, choose
 from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
+from pipeline.scale import engine as scaling
+from pipeline.scale.options import Scale
 
 FLUSH_EVERY = 1024
 """Images per cache segment, about: what a kill costs at most."""
+
+PARTS_PER_WORKER = 4
+"""Where several processes work: enough that none waits long for the last."""
 
 
 class Extraction(NamedTuple):
@@ -68,7 +75,7 @@ def extract(
     cache = cache_of(engine.name)
     missing = _missing(wanted, cache)
     if len(missing):
-        _compute(weights, missing, cache, context, engine.make(), options)
+        _compute(weights, missing, cache, context, engine, device, options)
     tables = [_table(weights, manifest, cache, options.dtype) for manifest in manifests]
     return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 
@@ -100,43 +107,88 @@ def _compute(
     manifest: Manifest,
     cache: FeatureCache,
     context: Context,
-    engine: Engine,
+    engine: Chosen,
+    device: torch.device,
     options: ExtractionOptions,
 ) -> None:
-    def prepared(image: np.ndarray) -> np.ndarray:
-        """float32 [3, S, S], normalised."""
-        return preprocess(as_tensor(image)[None], weights.preprocessing)[0].numpy()
-
-    images = ImageStore(context.workspace, context.workers).each(manifest, prepared)
-    size = options.batch_size
-    batches = zip(batched(manifest.frame["id"].tolist(), size), batched(images, size), strict=True)
+    """Here, or in other processes that write segments for the cache to take in; the features are the same bits."""
+    store = ImageStore(context.workspace, context.workers)
+    make = partial(_Extractor, engine.make, weights.preprocessing, store, options.batch_size, options.dtype, cache.keep)
+    scale = context.scale if context.scale and cache.is_on_disk else Scale()
     meter = Meter(what="features", unit="images", total=len(manifest))
-    pending = _Pending(cache)
-    for ids, batch in batches:
-        pending.add(ids, forward(engine, batch, size).astype(options.dtype))
-        meter.advance(len(ids))
-    pending.flush()
+    for told in scaling.of(scale).mapped(
+        make,
+        manifest.frame[["id", "path", "offset", "length"]],
+        part_rows=_part_rows(len(manifest), scale.workers, options.batch_size),
+        scale=scale,
+        threads=torch.get_num_threads(),
+        gpu=device.type == "cuda",
+    ):
+        for images, segment in zip(told["images"], told["segment"], strict=True):
+            meter.advance(images)
+            if segment:
+                cache.take_in(Path(segment))
     meter.close()
 
 
-class _Pending:
-    """Features on their way into the cache."""
+def _part_rows(rows: int, workers: int, batch_size: int) -> int:
+    """Whole batches, up to a segment, and some parts for each worker where there are rows enough."""
+    fair = rows / (workers * PARTS_PER_WORKER)
+    return batch_size * max(1, round(min(fair, FLUSH_EVERY) / batch_size))
 
-    def __init__(self, cache: FeatureCache) -> None:
-        self._cache = cache
+
+class _Extractor:
+    """Computes features of rows of a manifest and keeps them; made once in each process that does so.
+
+    Tells after each batch how many ``images`` there were, and which ``segment`` was written ("" for none).
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        preprocessing: Preprocessing,
+        store: ImageStore,
+        batch_size: int,
+        dtype: str,
+        keep: Callable[[list[str], np.ndarray], Path | None],
+    ) -> None:
+        self._engine, self._preprocessing, self._store, self._keep = make_engine(), preprocessing, store, keep
+        self._batch_size, self._dtype = batch_size, dtype
+
+    def __call__(self, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        images = self._store.each(Manifest(rows), self._prepared)
+        size, pending = self._batch_size, _Pending(self._keep)
+        for ids, batch in zip(batched(rows["id"].tolist(), size), batched(images, size), strict=True):
+            written = pending.add(ids, forward(self._engine, batch, size).astype(self._dtype))
+            yield _told(len(ids), written)
+        yield _told(0, pending.flush())
+
+    def _prepared(self, image: np.ndarray) -> np.ndarray:
+        """float32 [3, S, S], normalised."""
+        return preprocess(as_tensor(image)[None], self._preprocessing)[0].numpy()
+
+
+def _told(images: int, segment: Path | None) -> pd.DataFrame:
+    return pd.DataFrame({"images": [images], "segment": [str(segment or "")]})
+
+
+class _Pending:
+    """Features on their way into the cache; where a segment was written for it, that is returned."""
+
+    def __init__(self, keep: Callable[[list[str], np.ndarray], Path | None]) -> None:
+        self._keep = keep
         self._ids: list[str] = []
         self._blocks: list[np.ndarray] = []
 
-    def add(self, ids: list[str], features: np.ndarray) -> None:
+    def add(self, ids: list[str], features: np.ndarray) -> Path | None:
         self._ids += ids
         self._blocks.append(features)
-        if len(self._ids) >= FLUSH_EVERY:
-            self.flush()
+        return self.flush() if len(self._ids) >= FLUSH_EVERY else None
 
-    def flush(self) -> None:
-        if self._ids:
-            self._cache.add(self._ids, np.concatenate(self._blocks))
+    def flush(self) -> Path | None:
+        written = self._keep(self._ids, np.concatenate(self._blocks)) if self._ids else None
         self._ids, self._blocks = [], []
+        return written
 
 
 def forward(engine: Engine, images: Sequence[np.ndarray], batch_size: int) -> np.ndarray:

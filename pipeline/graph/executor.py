@@ -22,7 +22,7 @@ from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import digests, disk, errors, files
 from pipeline.core.context import Context
-from pipeline.core.errors import BusyError, GraftlineError, InputError, StageError, WorkspaceError
+from pipeline.core.errors import BusyError, GraftlineError, StageError, WorkspaceError
 from pipeline.core.files import Document
 from pipeline.core.progress import STREAM_VARIABLE
 from pipeline.graph import closure, dvcfile, outside, torn
@@ -106,6 +106,7 @@ def _run(workspace: Path, stage: Stage, settings: Settings) -> str:
         cache=workspace / STATE / "cache",
         tracking_uri=resolve_uri(workspace, settings.tracking.uri),
         workers=settings.runtime.workers,
+        scale=settings.scale,
     )
     result = stage.module.run(settings.section(stage.name), context, **inputs)
     for name in stage.outputs:
@@ -343,20 +344,14 @@ def _error_file(workspace: Path, name: str) -> Path:
 
 
 def _keep_error(workspace: Path, name: str, error: GraftlineError) -> None:
-    fields = ("expected", "found", "where", "remedy")
-    kept = {field: getattr(error, field) for field in fields} if isinstance(error, InputError) else {"text": str(error)}
     with contextlib.suppress(OSError):  # on a full disk the run that started the stage has its output to go by
-        files.write_text(_error_file(workspace, name), json.dumps({"kind": type(error).__name__, **kept}))
+        files.write_text(_error_file(workspace, name), json.dumps(errors.kept(error)))
 
 
 def _kept_error(workspace: Path, name: str) -> GraftlineError | None:
     """The error that the stage's process ended with, of its own kind; None if it left none (it was killed, say)."""
     path = _error_file(workspace, name)
-    if not path.is_file():
-        return None
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    kind = getattr(errors, kept.pop("kind"))
-    return kind(**kept) if issubclass(kind, InputError) else kind(kept["text"])
+    return errors.restored(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def is_child() -> bool:

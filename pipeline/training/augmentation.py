@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import normalise, plain_view
+from pipeline.scale.processes import Rows
 from pipeline.training.options import Augment
 
 MAX_ROTATION = math.radians(12)
@@ -35,15 +36,22 @@ def resolved(augment: Augment, preprocessing: Preprocessing) -> Augment:
     return "affine" if preprocessing.fit == "stretch" else "photo"
 
 
-def random_view(squares: Tensor, preprocessing: Preprocessing, augment: Augment, generator: torch.Generator) -> Tensor:
+def random_view(
+    squares: Tensor,
+    preprocessing: Preprocessing,
+    augment: Augment,
+    generator: torch.Generator,
+    rows: Rows | None = None,
+) -> Tensor:
     """Training squares, uint8 [B, 3, side, side] → normalised float32 [B, 3, size_px, size_px].
 
-    All draws come from ``generator`` (on the CPU), so that they do not depend on the device.
+    All draws come from ``generator`` (on the CPU), so that they do not depend on the device. Where the squares are some
+    ``rows`` of a batch, they are augmented as they are in the whole batch, and the generator ends where it does then.
     """
     kind = resolved(augment, preprocessing)
     if kind == "none":
         return plain_view(squares, preprocessing)
-    draw = _Draw(len(squares), generator)
+    draw = _Draw(rows or Rows.all(len(squares)), generator)
     maps = _affine_maps(draw) if kind == "affine" else _crop_maps(draw)
     pixels = _warp(squares, maps, preprocessing.size_px)
     if kind == "photo":
@@ -51,10 +59,16 @@ def random_view(squares: Tensor, preprocessing: Preprocessing, augment: Augment,
     return normalise(pixels, preprocessing)
 
 
-def strong_view(squares: Tensor, preprocessing: Preprocessing, augment: Augment, generator: torch.Generator) -> Tensor:
+def strong_view(
+    squares: Tensor,
+    preprocessing: Preprocessing,
+    augment: Augment,
+    generator: torch.Generator,
+    rows: Rows | None = None,
+) -> Tensor:
     """As :func:`random_view`, then doubled colour changes and a grey square cut out (DeVries and Taylor, 2017)."""
-    draw = _Draw(len(squares), generator)
-    view = random_view(squares, preprocessing, augment, generator)
+    draw = _Draw(rows or Rows.all(len(squares)), generator)
+    view = random_view(squares, preprocessing, augment, generator, rows)
     return _cut_out(_rescaled(view, draw), draw)
 
 
@@ -76,19 +90,22 @@ def _cut_out(view: Tensor, draw: _Draw) -> Tensor:
 
 
 class _Draw:
-    """Uniform draws, one per image of the batch."""
+    """Uniform draws, one per image of the batch, of which some rows are ours."""
 
-    def __init__(self, count: int, generator: torch.Generator) -> None:
-        self._count, self._generator = count, generator
+    def __init__(self, rows: Rows, generator: torch.Generator) -> None:
+        self._rows, self._generator = rows, generator
 
     def between(self, low: float, high: float) -> Tensor:
-        return torch.rand(self._count, generator=self._generator) * (high - low) + low
+        return self._unit() * (high - low) + low
 
     def log_between(self, low: float, high: float) -> Tensor:
         return self.between(math.log(low), math.log(high)).exp()
 
     def sign(self) -> Tensor:
-        return (torch.rand(self._count, generator=self._generator) < 0.5).float() * 2 - 1
+        return (self._unit() < 0.5).float() * 2 - 1
+
+    def _unit(self) -> Tensor:
+        return self._rows.of(torch.rand(self._rows.images, generator=self._generator))
 
 
 def _affine_maps(draw: _Draw) -> Tensor:

@@ -1,5 +1,8 @@
 """The only training loop. It runs phases, keeps frozen weights frozen, and picks up where a kill left it.
 
+Several processes may run it together, each on its rows of every batch (:mod:`pipeline.training.sharing`): draws,
+gradients, statistics and decisions are then those of the whole batch.
+
 Reproducible: every epoch seeds its own shuffle, augmentation and dropout by name, so that neither a resume nor an
 added draw elsewhere changes what follows.
 """
@@ -14,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,6 +32,7 @@ from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
 from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network, State
+from pipeline.scale.processes import Processes
 from pipeline.training.augmentation import random_view, strong_view
 from pipeline.training.objectives import Batch, CrossEntropy, Drawn, Images, Objective, Stream, View
 from pipeline.training.options import EngineOptions
@@ -46,6 +50,8 @@ DIVERGED = 0.1
 """Training diverged if the epoch that a phase ends on has a mean loss this much (nats) above its first: a head that
 already fits wavers by less."""
 
+ALONE = Processes()
+
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -60,6 +66,8 @@ class Outcome(NamedTuple):
     """What was measured of the promises that training makes; see :func:`_guards`."""
     breaches: list[str]
     """Why epochs were taken back, one sentence each."""
+    processes: int = 1
+    """How many shared the steps."""
 
 
 class Score(NamedTuple):
@@ -121,6 +129,7 @@ def fit(
 ) -> Outcome:
     """Train ``network`` in place, phase by phase; equal arguments give equal weights.
 
+    ``context.scale`` may have it done by several processes, which end within rounding of what one does.
     ``objective`` is what steps minimise, cross-entropy if not given; its own parameters are trained along. Where it
     refuses an epoch, the network goes back to the epoch before and rates are halved; the second time the phase ends.
     ``name`` tells apart several calls in one stage (their checkpoints and random streams).
@@ -132,10 +141,20 @@ def fit(
         _check_coverage(network, phase)
     groups = [row for phase in phases for row in describe(network, phase)]
     print(table(groups), flush=True)
-    loop = _Loop(network, phases, train, val, options, context, objective or CrossEntropy(), name)
+    work = Work(network, phases, train, val, options, context, objective or CrossEntropy(), name)
+    if context.scale is None or context.scale.workers == 1:
+        return run(work, groups)
+    from pipeline.training import sharing
+
+    return sharing.run(work, context.scale, groups)
+
+
+def run(work: Work, groups: list[Group]) -> Outcome:
+    """The loop, in this process or as its part of a group."""
+    loop = _Loop(*work)
     loop.run()
     state = loop.state
-    return Outcome(state.history, groups, state.kept, _guards(state, groups), state.breaches)
+    return Outcome(state.history, groups, state.kept, _guards(state, groups), state.breaches, loop.processes.size)
 
 
 def _guards(state: _State, groups: list[Group]) -> dict[str, bool]:
@@ -186,6 +205,19 @@ def _describe(network: Network, phase: Phase, group: str) -> Group:
     )
 
 
+class Work(NamedTuple):
+    """The arguments of one call of :func:`fit`."""
+
+    network: Network
+    phases: Sequence[Phase]
+    train: Images
+    val: Images | None
+    options: EngineOptions
+    context: Context
+    objective: Objective
+    name: str
+
+
 class _Loop:
     """One call of :func:`fit`."""
 
@@ -202,12 +234,14 @@ class _Loop:
     ) -> None:
         self.network, self.phases, self.train, self.val, self.objective = network, phases, train, val, objective
         self.options, self.seed, self.name = options, context.seed, name
+        self.processes = Processes.current()
         self.device = choose(context.device)
         self.preprocessing = train.bank.preprocessing
-        self.checkpoints = _Checkpoints(context.scratch, name, self.device)
-        self.state = self.checkpoints.load() or _State()
+        self.checkpoints = _Checkpoints(context.scratch, name, self.device, self.processes)
+        self.state = self.processes.of_first(self.checkpoints.load()) or _State()
         self.curves = _Curves(context.scratch, name, self.state.history)
         self.batch_size = min(options.batch_size, len(train))
+        self.rows = self.processes.rows(self.batch_size)
         self.steps_per_epoch = max(math.ceil(len(train) / self.batch_size), options.min_steps_per_epoch)
         images = sum(phase.epochs for phase in phases) * self.steps_per_epoch * self.batch_size
         self.meter = Meter(what=name, unit="images", total=images)
@@ -227,6 +261,7 @@ class _Loop:
     def _prepare(self) -> None:
         """Bring everything onto the device, as the checkpoint has it if there was one."""
         self.network.to(self.device).to(memory_format=memory_format(self.device))
+        self.processes.share_statistics(self.network)
         self.objective.to(self.device)
         if self.state.network is not None:
             self.network.load_state_dict(self.state.network)
@@ -240,6 +275,7 @@ class _Loop:
         self.network.zero_grad(set_to_none=True)
         self.objective.zero_grad(set_to_none=True)
         optimizer = self._optimizer(phase)
+        self.joined = cast(Network, self.processes.joined(self.network))
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
         if state.start is None and phase.l2_sp:
@@ -257,7 +293,9 @@ class _Loop:
         state = self.state
         before = _Before(_copy(self.network.state_dict()), _copy(self.objective.state_dict()))
         seed = derive(self.seed, self.name, phase.name, "epoch", state.epoch)
-        torch.manual_seed(seed)
+        torch.manual_seed(
+            seed if self.processes.is_first else derive(seed, "process", self.processes.rank)
+        )  # for dropout
         generator = torch.Generator().manual_seed(seed)
         self.network.eval()
         self.objective.begin_epoch(self.network, self.device)
@@ -269,7 +307,7 @@ class _Loop:
         }
         terms: list[dict[str, Tensor]] = []
         rows_of_steps = _draws(len(self.train), self.batch_size, self.steps_per_epoch, generator)
-        fetched = self._fetched(Stream(self.train), rows_of_steps)
+        fetched = self._fetched(Stream(self.train), rows_of_steps[:, self.rows.start : self.rows.stop])
         fetched_of_streams = {name: self._fetched(self.objective.streams[name], drawn[name]) for name in drawn}
         for step, main in enumerate(fetched):
             done = state.epoch * self.steps_per_epoch + step
@@ -277,9 +315,15 @@ class _Loop:
             streams = {name: next(others) for name, others in fetched_of_streams.items()}
             progress = done / (phase.epochs * self.steps_per_epoch)
             terms.append(self._step(phase, optimizer, main, streams, progress, generator))
-            self.meter.advance(len(main.rows))
-        means = {name: torch.stack([term[name] for term in terms]).mean().item() for name in terms[0]}
+            if self.processes.is_first:
+                self.meter.advance(self.batch_size)
+        means = {name: self._mean_of([term[name] for term in terms]) for name in terms[0]}
         self._finish_epoch(phase, optimizer, means, before)
+
+    def _mean_of(self, values: list[Tensor]) -> float:
+        """Of the steps of an epoch, each the mean over this process's rows."""
+        mean = torch.stack(values).mean()
+        return self.processes.summed(mean * self.rows.share).item()
 
     def _size_of(self, stream: Stream) -> int:
         return stream.batch_size or self.options.batch_size
@@ -297,9 +341,10 @@ class _Loop:
             main = self._viewed(fetched, generator)
             streams = {name: self._viewed(others, generator) for name, others in fetched_of_streams.items()}
             batch = Batch(main.images, main.labels, main.rows, streams, progress)
-            terms = self.objective.loss(self.network, batch, phase)
+            terms = self.objective.loss(self.joined, batch, phase)
         optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        # Gradients are averaged over the processes, each of which has the mean over its own rows.
+        (terms["loss"] * (self.processes.size * self.rows.share)).backward()
         self._hold_to_start(phase)
         if self.options.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._trained_by(optimizer), self.options.clip_norm)
@@ -326,7 +371,8 @@ class _Loop:
         if kind == "plain":
             return plain_view(squares, self.preprocessing)
         make = random_view if kind == "random" else strong_view
-        return make(squares, self.preprocessing, self.options.augment, generator)
+        rows = None if self.processes.is_alone else self.rows
+        return make(squares, self.preprocessing, self.options.augment, generator, rows)
 
     def _hold_to_start(self, phase: Phase) -> None:
         """The gradient of L²-SP, added where a weight has one."""
@@ -380,7 +426,9 @@ class _Loop:
     def _score(self) -> Score | None:
         if not self.val:
             return None
-        return score(self.network, self.val, self.device, batch_size=4 * self.options.batch_size)
+        return score(
+            self.network, self.val, self.device, batch_size=4 * self.options.batch_size, processes=self.processes
+        )
 
     def _keep_if_best(self, phase: Phase, found: Score | None) -> None:
         state = self.state
@@ -486,16 +534,23 @@ def set_modes(network: Network, phase: Phase) -> None:
 
 
 @torch.no_grad()
-def score(network: Network, images: Images, device: torch.device, *, batch_size: int) -> Score:
-    """Mean cross-entropy and accuracy on unaugmented views; leaves the network in eval mode."""
+def score(
+    network: Network, images: Images, device: torch.device, *, batch_size: int, processes: Processes = ALONE
+) -> Score:
+    """Mean cross-entropy and accuracy on unaugmented views; leaves the network in eval mode.
+
+    Several ``processes`` take batches in turn; losses are added up in the order of one.
+    """
     network.eval()
-    losses, hits = 0.0, 0
     steps = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    for rows, views in zip(steps, images.bank.plain_views(steps, device), strict=True):
-        labels = torch.from_numpy(images.labels[rows]).to(device)
+    mine = range(processes.rank, len(steps), processes.size)
+    found = torch.zeros(len(steps), 2, dtype=torch.float64)
+    for number, views in zip(mine, images.bank.plain_views([steps[number] for number in mine], device), strict=True):
+        labels = torch.from_numpy(images.labels[steps[number]]).to(device)
         logits = network(views)
-        losses += functional.cross_entropy(logits, labels, reduction="sum").item()
-        hits += int((logits.argmax(dim=1) == labels).sum())
+        found[number, 0] = functional.cross_entropy(logits, labels, reduction="sum").item()
+        found[number, 1] = (logits.argmax(dim=1) == labels).sum().item()
+    losses, hits = (sum(column) for column in processes.summed(found.to(device)).cpu().T.tolist())
     return Score(losses / len(images), hits / len(images))
 
 
@@ -525,13 +580,14 @@ def _copy(state: State) -> State:
 class _Checkpoints:
     """The loop's state on disk, so that a killed run goes on; without a folder, nothing is kept.
 
-    A checkpoint of another device, thread count or torch build is left alone: these round differently, and a network
-    half from each would be equal to no undisturbed one.
+    A checkpoint of another device, thread or process count or torch build is left alone: these round differently, and a
+    network half from each would be equal to no undisturbed one.
     """
 
-    def __init__(self, folder: Path | None, name: str, device: torch.device) -> None:
+    def __init__(self, folder: Path | None, name: str, device: torch.device, processes: Processes = ALONE) -> None:
         self.path = folder and folder / f"{name}.checkpoint.pt"
-        self._made_by = f"{device.type}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+        shared_by = "" if processes.is_alone else f"{processes.size} processes, "
+        self._made_by = f"{device.type}, {shared_by}{torch.get_num_threads()} thread(s), torch {torch.__version__}"
         self._next_s = time.monotonic() + CHECKPOINT_EVERY_S
 
     def load(self) -> _State | None:

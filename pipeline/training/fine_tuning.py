@@ -36,7 +36,7 @@ def fine_tune(
         history=outcome.history,
         groups=outcome.groups,
         guards=outcome.guards,
-        sentences=[*sentences, *(_told(phase, outcome) for phase in phases)],
+        sentences=[*sentences, *(_told(phase, outcome) for phase in phases), *_shared(outcome)],
         **facts,
     )
     return Fitted(network, record)
@@ -54,3 +54,7 @@ def _told(phase: Phase, outcome: Outcome) -> str:
     if kept == 0:
         return f"{ran}; none had a lower validation loss than the weights it began with, so these were kept."
     return f"{ran}; epoch {kept} was kept, for the lowest validation loss ({epochs[kept - 1].val_loss:.3f})."
+
+
+def _shared(outcome: Outcome) -> list[str]:
+    return [f"Each step's images were shared by {outcome.processes} processes."] if outcome.processes > 1 else []

@@ -93,6 +93,9 @@ class Objective(nn.Module):
     streams: dict[str, Stream]
     learning_rate: float = 0.0
     """Peak rate of the objective's own parameters."""
+    is_mean_over_rows: bool = False
+    """Is the loss the mean of what each of the batch's images gives by itself, through one call of the network, with
+    nothing remembered? Then several processes can share a step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,6 +118,8 @@ class Objective(nn.Module):
 
 class CrossEntropy(Objective):
     """mean_i( −log softmax(network(x_i))[y_i] ), with the phase's label smoothing."""
+
+    is_mean_over_rows = True
 
     def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         logits = network(batch.images)

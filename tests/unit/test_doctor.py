@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,17 @@ def test_a_missing_weights_file(workspace):
     assert "backbone.weights.file in params.yaml: 'weights.pt', which does not exist" == finding.what
     assert finding.line.startswith("✗ backbone.weights.file")
     assert "\n    → Check the path" in finding.line
+
+
+def test_an_engine_that_is_not_installed(workspace, monkeypatch):
+    """Ray is asked for where there is none: before the run, and with the command that installs it."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else real(name))
+    (workspace / "params.yaml").write_text(PARAMS + "scale: {engine: ray}\n")
+    (finding,) = broken(workspace)
+
+    assert "scale.engine in params.yaml: none in this environment" == finding.what
+    assert "pip install 'graftline[ray]'" in finding.remedy
 
 
 def test_a_home_folder_is_found(workspace, monkeypatch):

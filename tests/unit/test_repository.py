@@ -76,7 +76,7 @@ def imported(package: str) -> dict[str, str]:
     return {name: file for name, file in found.items() if name not in sys.stdlib_module_names | ours}
 
 
-@pytest.mark.parametrize(("package", "extras"), [("pipeline", ()), ("flows", ()), ("infra", ("dev", "mutation"))])
+@pytest.mark.parametrize(("package", "extras"), [("pipeline", ("ray",)), ("flows", ()), ("infra", ("dev", "mutation"))])
 def test_every_import_is_of_a_declared_dependency(package, extras):
     """A package that only came along with another may go with its next version."""
     distributions = packages_distributions() | {"pydantic_core": ["pydantic"]}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import normalise, plain_view
-from pipeline.training.augmentation import random_view, resolved
+from pipeline.scale.processes import Rows
+from pipeline.training.augmentation import random_view, resolved, strong_view
 
 PHOTO = Preprocessing(size_px=24, resize_px=32)
 DIGIT = Preprocessing(size_px=24, resize_px=24, fit="stretch")
@@ -30,6 +33,22 @@ def test_views_have_the_backbones_size_and_follow_the_generator(preprocessing: P
     assert (6, 3, 24, 24) == tuple(first.shape)
     assert torch.equal(first, again)
     assert torch.equal(first, other) == (augment == "none")
+
+
+@pytest.mark.parametrize("make", [random_view, strong_view])
+@pytest.mark.parametrize(("preprocessing", "augment"), [(PHOTO, "photo"), (PHOTO, "none"), (DIGIT, "affine")])
+def test_rows_of_a_batch_look_as_they_do_in_the_whole(
+    make: Callable[..., torch.Tensor], preprocessing: Preprocessing, augment: str
+) -> None:
+    """A process with some of a batch augments it as one that has all, and draws on from the same place."""
+    whole = torch.Generator().manual_seed(3)
+    pixels = squares(preprocessing.resize_px)
+    expected = make(pixels, preprocessing, augment, whole)
+    for rows in (Rows(0, 2, 6), Rows(2, 6, 6)):
+        part = torch.Generator().manual_seed(3)
+        found = make(rows.of(pixels), preprocessing, augment, part, rows)
+        assert torch.equal(rows.of(expected), found)
+        assert torch.equal(whole.get_state(), part.get_state())
 
 
 def test_none_is_the_plain_view() -> None:

@@ -1,0 +1,74 @@
+"""One piece of work in several processes that form a process group of torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from pipeline.core import errors
+from pipeline.core.errors import GraftlineError, ParamsError
+from pipeline.core.files import write_text
+from pipeline.scale import engine
+from pipeline.scale.options import Scale
+
+
+def run(work: Callable[[], None], scale: Scale, folder: Path, device: torch.device) -> None:
+    """Call ``work`` in each of ``scale.workers`` processes that torch has joined: by gloo on CPUs, by NCCL on GPUs.
+
+    A process that dies takes the others with it, and all start anew, so ``work`` should go on from what it has kept.
+    What it gives back it leaves in files. ``folder`` is where an error is left, which all machines must see.
+
+    Raises:
+        GraftlineError: as ``work`` raised it.
+        ServiceError: processes died too often.
+        ParamsError: there are fewer GPUs here than workers.
+    """
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if backend == "nccl" and scale.engine == "local" and scale.workers > torch.cuda.device_count():
+        raise ParamsError(
+            expected=f"at most {torch.cuda.device_count()} workers, one for each GPU of this machine",
+            found=str(scale.workers),
+            where="scale.workers in params.yaml",
+            remedy="Lower it, or set runtime.device to cpu.",
+        )
+    failure = folder / "failure.json"
+    failure.unlink(missing_ok=True)
+    each = partial(_one, work, failure, backend)
+    engine.of(scale).together(each, scale=scale, threads=torch.get_num_threads(), backend=backend)
+    if failure.is_file():
+        raise errors.restored(json.loads(failure.read_text(encoding="utf-8")))
+
+
+def _one(work: Callable[[], None], failure: Path, backend: str, threads: int) -> None:
+    """In each process. An error of ours ends the work for good: started anew, each process finds it told and returns.
+
+    (The others then wait for one that has gone, which torch tells them; that ends them, and they are started anew.)
+    """
+    if failure.is_file():
+        return
+    torch.set_num_threads(threads)
+    has_group = distributed.is_initialized()
+    if not has_group:
+        _join(backend)
+    try:
+        work()
+    except GraftlineError as error:
+        write_text(failure, json.dumps(errors.kept(error)))
+    finally:
+        if not has_group:
+            distributed.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """By what torchrun has put into the environment. Its store outlives an attempt, and in it stand the addresses of
+    processes that are dead: each attempt has its own names there, or the next would wait for them.
+    """
+    store, rank, size = next(distributed.rendezvous("env://"))
+    own = distributed.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    distributed.init_process_group(backend, store=own, rank=rank, world_size=size)

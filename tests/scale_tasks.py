@@ -1,0 +1,111 @@
+"""Work that several processes share, and that dies on the way; here, because each process has to import it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.core.context import Context
+from pipeline.core.errors import DataError
+from pipeline.data.images import ImageStore
+from pipeline.data.labels import LabelSpace
+from pipeline.data.loading import ImageBank
+from pipeline.data.manifest import Manifest
+from pipeline.features.engines import TorchEngine
+from pipeline.models.checkpoints import BackboneWeights
+from pipeline.models.network import Network, build_backbone
+from pipeline.scale.processes import Processes
+from pipeline.training import engine
+from pipeline.training.engine import Work
+from pipeline.training.objectives import Batch, CrossEntropy, Images
+from pipeline.training.options import EngineOptions
+from pipeline.training.phases import Phase
+
+
+def die_once(marker: Path) -> None:
+    """SIGKILL to this process, unless one has died here before."""
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingEngine(TorchEngine):
+    """Computes some batches, then its process is killed; the next one's goes on."""
+
+    def __init__(self, weights: BackboneWeights, marker: Path, batches: int) -> None:
+        super().__init__(weights.build(), torch.device("cpu"))
+        self._marker, self._left = marker, batches
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        self._left -= 1
+        if self._left < 0:
+            die_once(self._marker)
+        return super().__call__(images)
+
+
+class DyingLoss(CrossEntropy):
+    """The last process is killed in the second phase, at the first step that has ``progress`` behind it."""
+
+    def __init__(self, marker: Path, progress: float) -> None:
+        super().__init__()
+        self._marker, self._progress = marker, progress
+
+    def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        processes = Processes.current()
+        if phase.name == "all" and batch.progress >= self._progress and processes.rank == processes.size - 1:
+            die_once(self._marker)
+        return super().loss(network, batch, phase)
+
+
+class RefusingLoss(CrossEntropy):
+    """Finds fault with what the user gave, in one process of several; the others wait for its gradients."""
+
+    def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        if Processes.current().rank == 1:
+            raise DataError(expected="a picture", found="none", where="here", remedy="Paint one.")
+        return super().loss(network, batch, phase)
+
+
+def toy_images(manifest: Manifest, workspace: Path, labels: LabelSpace) -> Images:
+    bank = ImageBank(manifest, ImageStore(workspace, 1), a_network().row.preprocessing)
+    return Images(bank, labels.indices(manifest.frame["label"]))
+
+
+def a_network() -> Network:
+    return Network("small_cnn", build_backbone("small_cnn"), 3)
+
+
+def toy_work(domains: Any, context: Context, *, epochs: int = 2, objective: Any = None, **phase: Any) -> Work:
+    """Head first, then all of a small network, by gradient descent, in batches of 15, which two cannot halve."""
+    network = a_network()
+    train, val = (
+        toy_images(domains.source.split(split), domains.workspace, domains.labels) for split in ("train", "val")
+    )
+    rates = dict.fromkeys(network.groups, 1e-2)
+    phases = [
+        Phase("head", 1, {**dict.fromkeys(network.row.blocks), "head": 1e-2}, keep="last"),
+        Phase("all", epochs, rates, **{"keep": "last", **phase}),
+    ]
+    options = EngineOptions(batch_size=15, min_steps_per_epoch=3, optimizer="sgd")
+    return Work(network, phases, train, val, options, context, objective or CrossEntropy(), "training")
+
+
+def train_each(works: dict[str, Work], folder: Path) -> None:
+    """In each process: one after the other; what became of the networks, and of their losses, is left in ``folder``."""
+    processes = Processes.current()
+    made = {}
+    for name, work in works.items():
+        own = work._replace(context=replace(work.context, scale=None))
+        outcome = engine.run(own, [])
+        losses = [value for entry in outcome.history for value in (entry.train_loss, entry.val_loss)]
+        made[name] = {"network": dict(own.network.state_dict()), "losses": losses, "processes": outcome.processes}
+    torch.save(made, folder / f"{processes.rank}.pt")
