@@ -33,8 +33,8 @@ test: setup  ## the default tests: quick, offline, no server
 test-slow: setup  ## the deployment, the worker and the servers, for minutes and for real
 	@$(BIN)/python -m pytest -m slow
 
-faults: setup  ## the longer fault-injection run
-	@$(BIN)/python -m pytest tests/faults -m ""
+faults: setup  ## the longer fault-injection run; writes the table of docs/reliability.md
+	@$(BIN)/python -m infra.reliability
 
 check: setup  ## lint, types, layers, dvc.yaml in step
 	@$(BIN)/ruff format --check .
