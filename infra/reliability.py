@@ -162,10 +162,14 @@ def _row(row: Promise, results: Results) -> tuple[str, ...]:
     for _, entry in entries:
         skipped.update(entry["skipped"])
     notes = [note for _, entry in entries for note in entry["notes"]]
-    tried = ", ".join(f"{count:,} {unit}" for unit, (count, _) in tries.items()) or "none yet"
+    tried = ", ".join(_counted(count, unit) for unit, (count, _) in tries.items()) or "none yet"
     told = [_held(tries)] * bool(tries) + [f"skipped ({count}): {why}" for why, count in skipped.items()]
     where = f"{files}; {' and '.join(kinds)}" if kinds else files
     return row.fault, row.behaviour, where, "; ".join([tried, *notes]), "; ".join(told) or "not run"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
 
 
 def _summed(entries: Iterable[dict[str, Any]], unit: str) -> dict[str, list[int]]:
@@ -192,14 +196,16 @@ def _totals(rows: Sequence[Promise], results: Results) -> list[str]:
         return ["Nothing has been tried yet."]
     tries = _summed(entries, CASES)
     counted = [
-        f"{tries[unit][0]:,} {unit}, of which {_held({unit: tries[unit]})} held" for unit in TOTALS if unit in tries
+        f"{_counted(tries[unit][0], unit)}, of which {_held({unit: tries[unit]})} held"
+        for unit in TOTALS
+        if unit in tries
     ]
     others = [sum(pair[place] for unit, pair in tries.items() if unit not in TOTALS) for place in (0, 1)]
     dates, commits, machines = (sorted({entry[key] for entry in entries}) for key in ("date", "commit", "machine"))
     when = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    counted.append(f"{_counted(others[0], 'others')}, of which {others[1]:,} held")
     return [
-        f"Tried in all: {'; '.join([*counted, f'{others[0]:,} others, of which {others[1]:,} held'])}. "
-        f"Runs of {when}, at {', '.join(commits)}, on {'; '.join(machines)}; "
+        f"Tried in all: {'; '.join(counted)}. Runs of {when}, at {', '.join(commits)}, on {'; '.join(machines)}; "
         "each test's own numbers are in [reliability.json](reliability.json)."
     ]
 

@@ -97,7 +97,7 @@ def test_what_was_skipped_is_not_held():
         3:
     ]
     both = {"t.py::test_y": {"default": skipped}, "t.py::test_z": {"faults": entry({"cases": [1, 1]})}}
-    assert ["1 cases", "all; skipped (2): no chromium on this machine"] == cells(both, 1)[3:]
+    assert ["1 case", "all; skipped (2): no chromium on this machine"] == cells(both, 1)[3:]
 
 
 def test_what_was_never_run_says_so():
@@ -110,7 +110,7 @@ def test_a_test_behind_two_rows_counts_once_in_the_totals():
     """The sentence above the table is a sum over tests, not over rows."""
     rows = [*ROWS, ROWS[1]]
     results = {"t.py::test_y": {"default": entry({"races": [7, 7], "cases": [1, 1]})}}
-    assert "Tried in all: 7 races, of which all held; 1 others, of which 1 held." in reliability.render(rows, results)
+    assert "Tried in all: 7 races, of which all held; 1 other, of which 1 held." in reliability.render(rows, results)
 
 
 # -- the recorder ------------------------------------------------------------------------------------------------------
