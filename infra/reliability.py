@@ -102,14 +102,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run tests and keep what they tried; returns pytest's exit code. Interrupted runs change nothing."""
     import pytest
 
-    recorder = Recorder()
+    recorder, stamp = Recorder(), _stamp()
     chosen = (
         list(arguments) if any(word.startswith("tests") for word in arguments) else [*_named(promises()), *arguments]
     )
     code = int(pytest.main([*chosen, "-m", "", "--rootdir", str(ROOT)], plugins=[recorder]))
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return code
-    save(load() | _stamped(recorder.results, load()))
+    before = load()
+    save(before | _stamped(recorder.results, before, stamp))
     return code
 
 
@@ -118,14 +119,23 @@ def _named(rows: Iterable[Promise]) -> list[str]:
     return list(dict.fromkeys(["tests/faults", *(t for row in rows for t in row.tests if "tests/faults" not in t)]))
 
 
-def _stamped(results: Results, before: Results) -> Results:
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    stamp = {"commit": commit, "date": time.strftime("%Y-%m-%d"), "machine": _machine()}
+def _stamped(results: Results, before: Results, stamp: dict[str, str]) -> Results:
+    """Each entry with where it comes from, beside what is known of the function's other kind of run."""
     return {
         function: before.get(function, {}) | {kind: entry | stamp for kind, entry in kinds.items()}
         for function, kinds in results.items()
     }
+
+
+def _stamp() -> dict[str, str]:
+    """The commit as it is when the run begins; what the run itself writes makes it no other."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    return {"commit": commit, "date": time.strftime("%Y-%m-%d"), "machine": _machine()}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _machine() -> str:

@@ -210,7 +210,8 @@ def test_another_run_replaces_its_own_numbers_alone(monkeypatch, tmp_path):
         "a": {"default": entry({"cases": [1, 1]}), "faults": entry({"cases": [9, 9]})},
         "b": {"default": entry({"cases": [2, 2]})},
     }
-    again = reliability._stamped({"a": {"default": {"tries": {"cases": [5, 5]}, "skipped": {}, "notes": []}}}, before)
+    fresh = {"a": {"default": {"tries": {"cases": [5, 5]}, "skipped": {}, "notes": []}}}
+    again = reliability._stamped(fresh, before, reliability._stamp())
     merged = before | again
     assert [5, 5] == merged["a"]["default"]["tries"]["cases"]
     assert before["a"]["faults"] == merged["a"]["faults"]
