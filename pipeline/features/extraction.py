@@ -111,8 +111,7 @@ def _compute(
     pending = _Pending(cache)
     for ids, images in batches:
         prepared = normalise(torch.cat(images), weights.preprocessing)
-        with np.errstate(over="ignore"):  # the stage names images whose features half precision cannot hold
-            pending.add(ids, forward(engine, prepared, size).astype(options.dtype))
+        pending.add(ids, forward(engine, prepared, size).astype(options.dtype))
         meter.advance(len(ids))
     pending.flush()
     meter.close()

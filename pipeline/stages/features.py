@@ -23,11 +23,14 @@ def run(
     params: Params, context: Context, *, backbone: BackboneWeights, source_manifest: Manifest, target_manifest: Manifest
 ) -> Result:
     """Extract; images whose features are in the cache are not even decoded."""
+    import numpy as np
+
     from pipeline.features.extraction import extract
 
     threads = threads_for(params.threads, backbone.preprocessing.size_px)
     with computing(context.device, context.seed, threads) as device:
-        found = extract(backbone, [source_manifest, target_manifest], context, device, params)
+        with np.errstate(over="ignore"):  # what half precision cannot hold is told below, with the image's name
+            found = extract(backbone, [source_manifest, target_manifest], context, device, params)
     for table, manifest in zip(found.tables, (source_manifest, target_manifest), strict=True):
         _check_finite(table, manifest, params.dtype)
     source, target = found.tables

@@ -238,10 +238,10 @@ def test_a_server_that_dies_while_the_network_trains(
     params.assign(workspace, ["train.strategy.name=lp_ft", "train.strategy.epochs=3"])
     reproduce, computed = executor.reproduce, []
 
-    def die_in_training(place: Path, name: str, *, emit: Callable[[str], None]) -> Any:
+    def die_in_training(place: Path, name: str, *arguments: Any, emit: Callable[[str], None]) -> Any:
         if name == "train" and server.running:
             threading.Timer(2.0, server.kill).start()
-        ran = reproduce(place, name, emit=emit)
+        ran = reproduce(place, name, *arguments, emit=emit)
         computed.extend([name] * ran.fresh)
         return ran
 
