@@ -28,9 +28,9 @@ def run(
     from pipeline.features.extraction import extract
 
     threads = threads_for(params.threads, backbone.preprocessing.size_px)
-    with computing(context.device, context.seed, threads) as device:
-        with np.errstate(over="ignore"):  # what half precision cannot hold is told below, with the image's name
-            found = extract(backbone, [source_manifest, target_manifest], context, device, params)
+    # What half precision cannot hold is told below, with the image's name, and not by a warning of NumPy's.
+    with computing(context.device, context.seed, threads) as device, np.errstate(over="ignore"):
+        found = extract(backbone, [source_manifest, target_manifest], context, device, params)
     for table, manifest in zip(found.tables, (source_manifest, target_manifest), strict=True):
         _check_finite(table, manifest, params.dtype)
     source, target = found.tables
