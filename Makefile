@@ -33,8 +33,8 @@ test: setup  ## the default tests: quick, offline, no server
 test-slow: setup  ## the deployment, the worker and the servers, for minutes and for real
 	@$(BIN)/python -m pytest -m slow
 
-faults: setup  ## the longer fault-injection run
-	@$(BIN)/python -m pytest tests/faults -m ""
+faults: setup  ## the longer fault-injection run; writes the table of docs/reliability.md
+	@$(BIN)/python -m infra.reliability
 
 coverage: setup  ## the default tests, with the branches they reach; fails below the floor in pyproject.toml
 	@$(BIN)/python -m pytest -n auto --dist loadfile --timeout 900 --cov --cov-report=term

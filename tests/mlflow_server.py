@@ -67,6 +67,16 @@ class MlflowServer:
             self._process.wait()
             self._process = None
 
+    def pause(self) -> None:
+        """SIGSTOP, it and its workers: connections are taken, and nothing is ever said."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: what had been asked meanwhile is done now."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def _answers(self) -> bool:
         try:
             return httpx.get(f"{self.url}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK

@@ -88,6 +88,34 @@ class ReliabilityBin(Document):
     accuracy: float | None
 
 
+class Suspect(Document):
+    """One image whose label is in doubt."""
+
+    id: str
+    name: str
+    split: str
+    given: str
+    likelier: str
+    """The class that its features speak for."""
+    confidence: float
+    """Probability of that class by a classifier that was fitted to all other images."""
+
+
+class LabelReview(Document):
+    """Labels of the target's train and val splits against features; see :mod:`pipeline.evaluation.suspects`."""
+
+    images: int
+    """Labels that were looked at."""
+    suspects: int
+    """Of them in doubt."""
+    accuracy: float
+    """Share of the labels that the classifier behind it agrees with, each image left out once: how far to trust it."""
+    unjudged: list[str]
+    """Classes with too few labelled images to say anything."""
+    named: list[Suspect]
+    """The surest, first ones first."""
+
+
 class Metrics(Document):
     """``reports/metrics.json``. Rates in [0, 1]; ``_low`` and ``_high`` bound 95 % intervals over test images.
 
@@ -132,6 +160,8 @@ class Metrics(Document):
     champion_size_mb: float | None = None
     leaked_images: int = 0
     """Test images that are also, by content or group, among the images trained on."""
+    suspect_labels: int | None = None
+    """Labels in train and val that are in doubt; None where too few are labelled to tell."""
 
     classes: list[str]
     confusion: list[list[int]] = []
@@ -144,6 +174,8 @@ class Metrics(Document):
     reliability: list[ReliabilityBin] = []
     leaks: list[str] = []
     """Names of some of the leaked images."""
+    label_review: list[LabelReview] = []
+    """One, or none where too few images are labelled."""
     champion: list[str] = []
     """What the champion is called and the sha256 of its file; empty where there is none."""
     notes: list[str] = []

@@ -11,6 +11,9 @@ import numpy as np
 from pipeline.core.files import Document, replacing, write_text
 from pipeline.data.manifest import Manifest
 
+ROWS_AT_ONCE = 4096
+"""Read of a memory-mapped table at a time."""
+
 
 class TableFacts(Document):
     """``table.json``: what the numbers beside it are."""
@@ -48,6 +51,13 @@ class FeatureTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def not_finite(self) -> np.ndarray:
+        """Row numbers of the images with NaN or infinity among their features, int64; read in parts."""
+        parts = range(0, len(self), ROWS_AT_ONCE)
+        finite = [np.isfinite(self.features[start : start + ROWS_AT_ONCE]).all(axis=1) for start in parts]
+        return np.flatnonzero(~np.concatenate(finite)) if finite else np.zeros(0, np.int64)
 
     def of(self, manifest: Manifest) -> np.ndarray:
         """Features of the manifest's rows in its order, float32 [n, feature_dim]; any subset of this table's images.

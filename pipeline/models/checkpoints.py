@@ -22,7 +22,7 @@ from pipeline.core.errors import WeightsError
 from pipeline.core.files import Document, replacing
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import Backbone, backbone
-from pipeline.models.network import State, build_backbone, contiguous
+from pipeline.models.network import State, build_backbone, contiguous, not_finite
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 """Prefixes that DataParallel, torch.compile and other trainers leave on every name."""
@@ -146,12 +146,13 @@ def from_file(name: str, path: Path, preprocessing: Preprocessing, *, origin: st
     """Read a checkpoint and fit it to the backbone ``name``; its own head may have any number of classes.
 
     Raises:
-        WeightsError: the file is missing, holds code, is no checkpoint, or belongs to another architecture.
+        WeightsError: the file is missing, holds code or NaN, is no checkpoint, or belongs to another architecture.
     """
     row = backbone(name)
     read = _read(path, where)
-    state = _fit(read, row, path, where)
-    return BackboneWeights.of(name, state, preprocessing=preprocessing, origin=origin, head=_own_head(read, row))
+    state, head = _fit(read, row, path, where), _own_head(read, row)
+    _check_finite(state | {f"{row.head}.{part}": value for part, value in (head or {}).items()}, path, where)
+    return BackboneWeights.of(name, state, preprocessing=preprocessing, origin=origin, head=head)
 
 
 def verify(path: Path, sha256: str, where: str) -> None:
@@ -344,6 +345,17 @@ def _check_shapes(body: State, wanted: State, row: Backbone, path: Path, where: 
             found=f"{path.name} where it is {tuple(body[name].shape)} ({len(wrong)} such tensors)",
             where=where,
             remedy="Name the architecture that the file was made for in backbone.name.",
+        )
+
+
+def _check_finite(tensors: State, path: Path, where: str) -> None:
+    """A training that diverged leaves NaN, with which every image has the same answer and no gate an opinion."""
+    if bad := not_finite(tensors):
+        raise WeightsError(
+            expected="weights that are finite numbers",
+            found=f"NaN or infinity in {_some(bad)} of {path.name}",
+            where=where,
+            remedy="Take a checkpoint from before the training that wrote it went wrong.",
         )
 
 

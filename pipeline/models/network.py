@@ -202,6 +202,11 @@ def size_mb(state: Mapping[str, Tensor]) -> float:
     return sum(value.numel() * value.element_size() for value in state.values()) / 1e6
 
 
+def not_finite(state: State) -> list[str]:
+    """Names of the tensors that hold NaN or infinity."""
+    return [name for name, value in state.items() if not torch.isfinite(value).all()]
+
+
 def contiguous(state: State) -> State:
     """Copies on the CPU in plain memory order, as safetensors wants them; equal values then make equal bytes."""
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}

@@ -6,10 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.core.redaction import redact
+from pipeline.release import ownership
 from pipeline.release.history import Action, Entry, History
 from pipeline.release.signer import Signer
 from pipeline.tracking.registry import CHAMPION, PREVIOUS, Registry, Version
-from pipeline.tracking.session import Session, open_session
+from pipeline.tracking.session import Session, open_session, resolve_uri
 
 if TYPE_CHECKING:
     from pipeline.params import Settings
@@ -21,11 +23,28 @@ class Desk:
     def __init__(self, workspace: Path, settings: Settings) -> None:
         self.workspace, self.settings = workspace, settings
         self.model = settings.model
-        self.handoff = workspace / settings.publish.handoff  # an absolute one stays as it is
 
     def of(self, model: str) -> Desk:
         """This desk, or that of another model in the same workspace: `model:` in params.yaml may have been changed."""
         return self if model == self.model else Desk(self.workspace, self.settings.model_copy(update={"model": model}))
+
+    @cached_property
+    def handoff(self) -> Path:
+        """The hand-off folder; a :class:`WorkspaceError` where it is another model's."""
+        folder = self.workspace / self.settings.publish.handoff  # an absolute one stays as it is
+        ownership.check(folder, self.workspace, self._owner)
+        return folder
+
+    @cached_property
+    def claimed_handoff(self) -> Path:
+        """The same, marked as this model's: for those who publish to it."""
+        ownership.claim(self.handoff, self.workspace, self._owner)
+        return self.handoff
+
+    @property
+    def _owner(self) -> ownership.Owner:
+        store = redact(resolve_uri(self.workspace, self.settings.tracking.uri))
+        return ownership.Owner(model=self.model, store=store, workspace=str(self.workspace.resolve()))
 
     @cached_property
     def session(self) -> Session:

@@ -41,7 +41,7 @@ def promote_version(workspace: Path, settings: Settings, version: int, *, reason
 def _promote(desk: Desk, version: int, reason: str) -> str:
     chosen, champion = desk.registry.version(version), desk.champion
     if champion == version and desk.history.champions(desk.model)[-1:] == [version]:
-        handing_off.ensure_published(desk.handoff, desk.registry, chosen, desk.signer)
+        handing_off.ensure_published(desk.claimed_handoff, desk.registry, chosen, desk.signer)
         handing_off.point(desk.handoff, version)
         return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
     moves.carry_out(desk, moves.promotion(desk, version, reason))

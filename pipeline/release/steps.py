@@ -171,7 +171,7 @@ def settled(workspace: Path, settings: Settings) -> Outcome | None:
     if (champion is None or champion.sha256 != judged.sha256) and _was_outdone(desk, entry):
         return None
     if champion is not None:
-        handing_off.ensure_published(desk.handoff, desk.registry, champion, desk.signer)
+        handing_off.ensure_published(desk.claimed_handoff, desk.registry, champion, desk.signer)
         handing_off.point(desk.handoff, champion.number)
     reason = f"{desk.model} v{entry.version} was {entry.action} on the same verdict before ({entry.reason})"
     return _outcome("unchanged", desk, judged, entry.version, reason)
@@ -253,7 +253,7 @@ def undo_promote(workspace: Path, settings: Settings, move: Move) -> None:
 def publish(workspace: Path, settings: Settings, version: int) -> Published:
     """Hand the bundle off as ``v<version>``, signed, and move ``current`` to it."""
     desk = Desk(workspace, settings)
-    return handing_off.publish(desk.handoff, _bundle(workspace), version, desk.signer)
+    return handing_off.publish(desk.claimed_handoff, _bundle(workspace), version, desk.signer)
 
 
 def undo_publish(workspace: Path, settings: Settings, published: Published) -> None:

@@ -16,7 +16,7 @@ from pipeline.core import digests, plugins
 from pipeline.core.redaction import HIDDEN, redact
 from pipeline.gates._base import PACKAGE
 from pipeline.graph.table import STAGES
-from pipeline.reporting import backbones, data, domains, inside, learning, provenance, scores
+from pipeline.reporting import backbones, data, domains, inside, learning, provenance, scores, suspects
 from pipeline.reporting.reading import Json, estimate, finite, history_of, json_of, text_of, words
 from pipeline.reporting.view import Comparison, CostRow, Costs, GateRow, Gates, Headline, Outcome, Page
 
@@ -43,6 +43,7 @@ def gather(workspace: Path, settings: Settings, outcome: str | None = None) -> P
         backbones=backbones.backbones(ranking),
         training=learning.training(training, json_of(workspace / CATALOG["trials"].path)),
         mistakes=scores.mistakes(workspace),
+        labels=suspects.labels(workspace, metrics),
         looked_at=inside.looked_at(workspace / CATALOG["explanations"].path),
         robustness=inside.robustness(json_of(workspace / CATALOG["robustness"].path)),
         changes=data.changes(validation, champion),

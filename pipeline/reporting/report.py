@@ -38,6 +38,7 @@ CONTENTS = (
     ("backbones", "Backbones"),
     ("training", "Training"),
     ("mistakes", "Worst mistakes"),
+    ("labels", "Labels in doubt"),
     ("looked_at", "What it looks at"),
     ("robustness", "Robustness"),
     ("changes", "Changes in the data"),

@@ -226,6 +226,26 @@ class Mistakes(NamedTuple):
     images: int
 
 
+class Doubt(NamedTuple):
+    """One label that the features speak against."""
+
+    name: str
+    split: str
+    given: str
+    likelier: str
+    confidence: float
+    image: str | None
+    """A data URI, or None where the file cannot be read any more."""
+    is_tiny: bool
+
+
+class LabelsInDoubt(NamedTuple):
+    """Labels to look at again."""
+
+    sentences: list[str]
+    shown: list[Doubt]
+
+
 class Picture(NamedTuple):
     """A picture of an example: the image, or the image under a map."""
 
@@ -409,6 +429,7 @@ class Page(NamedTuple):
     backbones: Backbones | None
     training: Training | None
     mistakes: Mistakes | None
+    labels: LabelsInDoubt | None
     looked_at: LookedAt | None
     robustness: Robustness | None
     changes: Changes | None

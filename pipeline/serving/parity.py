@@ -136,10 +136,12 @@ def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int
         answered = predictor.run(np.stack([image for image, _ in part])).probabilities
         compared += len(part)
         sizes |= {image.shape for image, _ in part}
-        differ, tied = truth.argmax(1) != answered.argmax(1), _tied(truth, step)
+        apart = np.abs(truth - answered).max(axis=1)
+        absurd = ~np.isfinite(apart)  # NaN is equal to nothing, and argmax and max pass over it in silence
+        apart[absurd] = 1.0
+        differ, tied = (truth.argmax(1) != answered.argmax(1)) | absurd, _tied(truth, step) & ~absurd
         disagreements += int((differ & ~tied).sum())
         ties += int((differ & tied).sum())
-        apart = np.abs(truth - answered).max(axis=1)
         jumps += int((apart > CONTINUOUS).sum())
         delta = max(delta, float(apart.max()))
     return BatchParity(

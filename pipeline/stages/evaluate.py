@@ -36,6 +36,9 @@ class Params(base.Params):
     batch_size: int = Field(32, ge=1, description="images per call of ONNX Runtime")
     bootstrap: int = Field(2000, ge=100, description="resamples behind each 95 % interval")
     source_images: int = Field(1000, ge=0, description="at most this many held-out source images are scored")
+    label_images: int = Field(
+        20_000, ge=0, description="at most this many labels of train and val are looked at for wrong ones; 0: none"
+    )
     latency_runs: int = Field(100, ge=10, description="timed calls at batch 1; fewer where they would take over 3 s")
 
 
@@ -69,6 +72,7 @@ def run(
         trial.figures(target_features.features),
         _source_figures(challenger, source_manifest, params, context),
         _leak_figures(target_manifest, source_manifest),
+        _label_figures(target_manifest, target_features, label_space, params),
         classes=label_space.classes,
         champion=[champion.title, champion_model.digest] if champion_model else [],
         model_size_mb=model.size_mb,
@@ -132,6 +136,15 @@ def _leak_figures(target_manifest: Manifest, source_manifest: Manifest) -> dict[
     return {"leaked_images": len(names), "leaks": names[:LEAKS_NAMED]}
 
 
+def _label_figures(
+    target_manifest: Manifest, target_features: FeatureTable, label_space: LabelSpace, params: Params
+) -> dict[str, Any]:
+    from pipeline.evaluation.suspects import review
+
+    found = review(target_manifest, target_features.features, label_space.classes, at_most=params.label_images)
+    return {"suspect_labels": found.suspects, "label_review": [found]} if found else {}
+
+
 def _latency(
     challenger: Predictor, reigning: Predictor | None, test: Manifest, params: Params, context: Context
 ) -> Latency:
@@ -181,7 +194,8 @@ def _plots(trial: Trial, metrics: Metrics, training: TrainingRecord, context: Co
 
 
 def _line(metrics: Metrics, latency: Latency) -> str:
-    time = f"{latency.p50_ms:.1f} ms an image"
+    doubts = f" · {metrics.suspect_labels:,} labels in doubt" if metrics.suspect_labels else ""
+    time = f"{latency.p50_ms:.1f} ms an image{doubts}"
     if metrics.accuracy is None:
         return f"no labelled test image, nothing scored · {time}"
     interval = f"{metrics.accuracy_low:.3f}–{metrics.accuracy_high:.3f}"

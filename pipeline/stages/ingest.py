@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 SOURCES = "pipeline.data.sources"
 
+PACKED_AT_ONCE = 50_000
+"""Rows that are Python objects at a time."""
+
 
 class NearDuplicates(BaseParams):
     """When two pictures count as one, so that they are never in two splits."""
@@ -84,7 +87,7 @@ def run(params: Params, context: Context) -> Result:
 
     with _shard_folder(context) as shards, contextlib.closing(InspectionCache(context.cache)) as cache:
         target = _inspected("target", params.target, context, shards, cache)
-        source = _Domain(_columns([]))
+        source = _Domain(_Rows().frame())
         if params.source:
             source = _inspected("source", params.source, context, shards, cache)
     label_space = _settle_labels(params, target.rows, source.rows)
@@ -124,15 +127,15 @@ def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path
     from pipeline.data.inspection import inspect_all
     from pipeline.data.shards import ShardWriter
 
-    rows = []
+    rows = _Rows()
     with _naming_the_setting(domain), ShardWriter(shards, domain) as writer:
         records = plugins.load(SOURCES, chosen.name).records(chosen, context)
         meter = Meter(what=f"ingest {domain}", unit="images", total=records.total)
         for record, seen in inspect_all(records, lambda record: record.content, cache, context.workers):
-            rows.append(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
+            rows.add(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
             meter.advance()
         meter.close()
-    return _Domain(_columns(rows), records.left_out)
+    return _Domain(rows.frame(), records.left_out)
 
 
 def _place(record: Record, writer: ShardWriter, workspace: Path) -> dict[str, Any]:
@@ -161,13 +164,47 @@ def _said(record: Record, domain: str) -> dict[str, Any]:
     }
 
 
-def _columns(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame in which every column of the manifest is present and typed."""
-    import pandas as pd
+class _Rows:
+    """Rows as they come, packed into columns now and then: a row takes 1,000 bytes as objects and 300 when packed."""
 
-    from pipeline.data.manifest import Manifest
+    def __init__(self) -> None:
+        self._loose: list[dict[str, Any]] = []
+        self._packed: list[pd.DataFrame] = []
+        self._slices: dict[str, list[Any]] = {}
+        self._count = 0
 
-    return Manifest.of(pd.DataFrame(rows)).frame
+    def add(self, row: dict[str, Any]) -> None:
+        """Slices are kept as they are: only all of their values together say of what type a column is."""
+        from pipeline.data.manifest import COLUMNS
+
+        for name in row.keys() - COLUMNS.keys():
+            values = self._slices.setdefault(name, [])
+            values += [None] * (self._count - len(values))
+            values.append(row.pop(name))
+        self._loose.append(row)
+        self._count += 1
+        if len(self._loose) == PACKED_AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        import pandas as pd
+
+        from pipeline.data.manifest import COLUMNS
+
+        rows = pd.DataFrame(self._loose, columns=[*COLUMNS])
+        self._packed.append(rows.assign(split_given=False).astype(COLUMNS))
+        self._loose = []
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, in the manifest's form: every column of it is present and typed."""
+        import pandas as pd
+
+        from pipeline.data.manifest import Manifest
+
+        self._pack()
+        rows = pd.concat(self._packed, ignore_index=True)
+        slices = {name: values + [None] * (self._count - len(values)) for name, values in self._slices.items()}
+        return Manifest.of(rows.assign(**slices)).frame
 
 
 @contextlib.contextmanager

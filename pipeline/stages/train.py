@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.core import plugins
 from pipeline.core.context import Context, Result
 from pipeline.core.device import computing, threads_for
+from pipeline.core.errors import TrainingError
 from pipeline.core.params import chosen_by_name
 from pipeline.training.options import EngineOptions
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.domains import DomainReport
     from pipeline.features.table import FeatureTable
     from pipeline.models.checkpoints import BackboneWeights
+    from pipeline.models.network import TrainedNetwork
     from pipeline.training.record import TrainingRecord
 
 STRATEGIES = "pipeline.training.strategies"
@@ -75,9 +77,22 @@ def run(
         strategy=params.strategy.name if record.chose is None else f"{params.strategy.name}: {record.chose}",
         origin=backbone,
     )
+    _check_finite(trained)
     record = record.model_copy(update={"threads": threads, "device": device.type})
     whole = Trial(strategy=record.strategy, seconds=round(time.monotonic() - started, 2), network_mb=trained.size_mb)
     return Result(_line(record), {"network": trained, "training": record, "trials": Trials(rows=[*trials, whole])})
+
+
+def _check_finite(trained: TrainedNetwork) -> None:
+    """The last steps can spoil weights after the last loss was seen; such a network answers nothing."""
+    from pipeline.models.network import not_finite
+
+    if bad := not_finite(trained.state):
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise TrainingError(
+            f"Training with strategy '{trained.facts.strategy}' ended with NaN or infinity in {bad[0]}{more}; no "
+            "network was kept. Usually a learning rate is too high: lower the strategy's rates tenfold."
+        )
 
 
 def _line(record: TrainingRecord) -> str:

@@ -46,6 +46,7 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a run tries its steps again itself; seven take minutes for each request
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",  # a server that took a request and says nothing is given up within 3 minutes
 }
 
 

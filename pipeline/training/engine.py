@@ -392,7 +392,8 @@ class _Loop:
         if not math.isfinite(train_loss):
             raise TrainingError(
                 f"The training loss became {train_loss} in phase '{phase.name}', epoch {state.epoch}. "
-                "Usually a learning rate is too high: lower the strategy's rates tenfold, or set clip_norm to 1."
+                "Usually a learning rate is too high: lower the strategy's rates tenfold"
+                f"{', or set train.clip_norm to 1' if self.options.clip_norm is None else ''}."
             )
         score = self._score()
         self.network.eval()

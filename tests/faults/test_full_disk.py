@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from integration_tools import graftline, outputs_of
 
+from pipeline import params
 from pipeline.graph.table import BY_NAME
 
 SIZE_MB = 64
@@ -39,12 +40,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """A file that leaves ``LEFT_KB``."""
+def fill(disk: Path, left_kb: int = LEFT_KB) -> Path:
+    """A file that leaves so much."""
     filler = disk / "filler"
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - LEFT_KB * 1024)
+        os.posix_fallocate(file.fileno(), 0, free - left_kb * 1024)
     return filler
 
 
@@ -83,3 +84,29 @@ def test_a_run_that_finds_no_room_keeps_the_champion(finished: Path, small_disk:
     filler.unlink()
     done = graftline(*command, workspace=workspace)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+TEMPORARY_LEFT_KB = 12
+"""Enough for the file by which Python tries the folder, less than any work writes there."""
+
+
+@pytest.mark.faults
+def test_a_stage_whose_temporary_folder_is_full(
+    copy_of: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TMPDIR is elsewhere, and small: the message says how much is free there; the results stand, and with room the
+    stage ends well and leaves nothing of its own behind."""
+    params.assign(copy_of, ["export.int8=true"])
+    before = outputs_of(copy_of, [BY_NAME["export"]])
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    filler = fill(small_disk, TEMPORARY_LEFT_KB)
+    failed = graftline("stage", "export", workspace=copy_of)
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert "There is no room left on the disk for stage 'export'" in failed.stderr
+    assert f" MB are free in {small_disk}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert before == outputs_of(copy_of, [BY_NAME["export"]])
+    filler.unlink()
+    mended = graftline("stage", "export", workspace=copy_of)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert [] == list(small_disk.glob("graftline-*"))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from refusals import assert_refused, in_this_process
+from tally import Tally
 
 from pipeline.models.small_cnn import small_cnn
 
@@ -146,16 +147,20 @@ def test_a_hostile_checkpoint_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tally: Tally,
 ) -> None:
     """By the stage that reads it, in one sentence; the canary is not hatched, and no output stands."""
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(make())
     Path("params.yaml").write_text(f"model: toys\nbackbone: {{name: small_cnn, weights: {{file: {name}}}}}\n")
     answer = in_this_process(monkeypatch, capsys)("stage", "backbone")
-    assert_refused(answer, "backbone.weights in params.yaml", name, found)
+    with tally("files"):
+        assert_refused(answer, "backbone.weights in params.yaml", name, found)
+    tally.tried("canaries", CANARY.encode() in Path(name).read_bytes())
     left = {entry.name for entry in tmp_path.iterdir()}
     assert left == {name, "params.yaml", ".graftline"}, "something was executed, unpacked or left behind"
     assert not (tmp_path.parent / "canary").exists()
+    tally.held("canaries", CANARY.encode() in Path(name).read_bytes())
 
 
 def test_the_digest_is_looked_at_before_the_file_is_opened(

@@ -142,7 +142,7 @@ def undisturbed(tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_a_run_killed_in_every_stage_ends_with_the_same_digests(undisturbed, tmp_path):
+def test_a_run_killed_in_every_stage_ends_with_the_same_digests(undisturbed, tmp_path, tally):
     """One kill per stage, then three while the result is recorded and released; then the run is left alone, and is as
     if nothing had happened.
 
@@ -159,6 +159,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_digests(undisturbed, tmp
         else:
             time.sleep(chance.uniform(0, 1.5))
         kill(victims[VICTIMS.get(stage.name, "stage")])
+        tally.tried("kills")
         output, _ = run.communicate()
         resumed += output.count("going on from a checkpoint")
         assert not (stage.name in WITH_CHECKPOINTS and not checkpoints(workspace, stage.name))
@@ -168,16 +169,18 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_digests(undisturbed, tmp
         until(lambda: (workspace / ".graftline/costs/package.json").exists(), run, "package ended")
         time.sleep(chance.uniform(0, 3))
         kill(run.pid)
+        tally.tried("kills")
         run.communicate()
     finish(start(workspace))
     assert resumed == len(WITH_CHECKPOINTS)
     assert outputs_of(workspace) == undisturbed()
     check_agreed(workspace)
+    tally.held("kills", len(STAGES) + 3)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
-def test_runs_killed_a_hundred_times_end_with_the_same_digests(undisturbed, tmp_path):
+def test_runs_killed_a_hundred_times_end_with_the_same_digests(undisturbed, tmp_path, tally):
     """At any moment, the run, DVC or the stage's process: a hundred kills over as many retrainings as that takes."""
     chance, kills, ended = random.Random(1), [], 0
     digests = None
@@ -185,11 +188,15 @@ def test_runs_killed_a_hundred_times_end_with_the_same_digests(undisturbed, tmp_
         workspace = a_workspace(tmp_path / f"killed {ended}")
         while (hit := strike(start(workspace), chance)) is not None:
             kills.append(hit)
+            tally.tried("kills")
             check_whole(workspace)
         digests = digests or undisturbed()
         assert outputs_of(workspace) == digests
         check_agreed(workspace)
+        tally.held("kills", len(kills) - tally.counts["kills"][1])
         ended += 1
+    victims = Counter(victim for victim, _ in kills)
+    tally.note(f"over {ended} retrainings {', '.join(f'{count} of {who}' for who, count in victims.most_common())}")
     print(f"{len(kills)} kills in {ended} retrainings:", dict(Counter(kills)))
 
 

@@ -1,11 +1,12 @@
-"""The MLflow server dies in the middle of a run, for real: what the stages made is kept, what could not be sent waits
-on disk, and the next run finishes everything exactly once.
+"""The MLflow server dies, or hangs, in the middle of a run, for real: what the stages made is kept, what could not be
+sent waits on disk, and the next run finishes everything exactly once.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from pipeline.graph.table import STAGES
 from pipeline.release import steps
 from pipeline.release.history import History
 from pipeline.tracking import runs, unsent
+from pipeline.tracking import session as tracking_session
 from pipeline.tracking.registry import Registry
 from pipeline.tracking.session import open_session
 
@@ -177,6 +179,57 @@ def test_a_server_that_dies_between_two_aliases(
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("step", ["open_run", "register", "promote"])
+def test_a_server_that_hangs_before_a_step(
+    workspace: Path, server: MlflowServer, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections and says nothing: the run ends as with one that died, long before this test's own limit."""
+    attempt = inline.attempt
+
+    def hang(found: table.Step, *arguments: Any, say: Callable[[str], None]) -> Any:
+        if found.name == step:
+            server.pause()
+        return attempt(found, *arguments, say=say)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inline, "attempt", hang)
+        with pytest.raises(StoreError, match="does not answer: ReadTimeout"):
+            inline.run(workspace, emit=lambda line: None)
+    server.resume()
+    again: list[str] = []
+    inline.run(workspace, emit=again.append)
+    assert [] == stages_ran(again)
+    check_released_once(workspace)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_a_server_that_hangs_between_two_aliases(
+    workspace: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request for ``champion`` was taken and not answered: given up in words; that the server does it once it wakes
+    makes no second promotion."""
+    point = Registry._point
+
+    def hang_before_champion(registry: Registry, alias: str, number: int | None) -> None:
+        if alias == "champion":
+            server.pause()
+        point(registry, alias, number)
+
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+        patch.setattr(Registry, "_point", hang_before_champion)
+        with pytest.raises(StoreError, match="timed out"):
+            inline.run(workspace, emit=lambda line: None)
+    assert [] == History(workspace).entries
+    assert not (workspace / "handoff/current").exists()
+    server.resume()
+    inline.run(workspace, emit=lambda line: None)
+    check_released_once(workspace)
+
+
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_a_server_that_dies_while_the_network_trains(
     workspace: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
@@ -185,10 +238,10 @@ def test_a_server_that_dies_while_the_network_trains(
     params.assign(workspace, ["train.strategy.name=lp_ft", "train.strategy.epochs=3"])
     reproduce, computed = executor.reproduce, []
 
-    def die_in_training(place: Path, name: str, *, emit: Callable[[str], None]) -> Any:
+    def die_in_training(place: Path, name: str, *arguments: Any, emit: Callable[[str], None]) -> Any:
         if name == "train" and server.running:
             threading.Timer(2.0, server.kill).start()
-        ran = reproduce(place, name, emit=emit)
+        ran = reproduce(place, name, *arguments, emit=emit)
         computed.extend([name] * ran.fresh)
         return ran
 
@@ -293,6 +346,36 @@ def test_a_run_whose_opening_was_not_answered_is_not_opened_twice(toy: Path, mon
     run_id = steps.start_run(toy, toys.SETTINGS)
     assert [run_id] == [run.info.run_id for run in toys.runs_of(toy)]
     assert run_id != steps.start_run(toy, toys.SETTINGS)
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The address of somebody who takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_server_that_takes_a_connection_and_says_nothing(
+    tmp_path: Path, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run asks for its health first, and gives up."""
+    monkeypatch.setattr(tracking_session, "SERVER_TIMEOUT_S", 0.2)
+    with pytest.raises(StoreError, match=f"The tracking server {mute} does not answer: ReadTimeout"):
+        open_session(tmp_path, mute, "graftline")
+
+
+def test_a_server_that_falls_silent_after_its_health_check(
+    tmp_path: Path, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request has its time and so many tries; MLflow's own are seven of two minutes, with growing pauses."""
+    open_session(tmp_path, toys.SETTINGS.tracking.uri, "graftline")
+    retries, limit_s = (int(os.environ[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("MAX_RETRIES", "TIMEOUT"))
+    assert (retries + 1) * limit_s <= 180
+    monkeypatch.setattr(tracking_session, "_check_health", lambda uri: None)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StoreError, match=f"MLflow did not open {mute}: .*timed out"):
+        open_session(tmp_path, mute, "graftline")
 
 
 def test_what_waits_holds_no_secret(toy: Path) -> None:

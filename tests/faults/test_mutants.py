@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
+from tally import Tally
 
 from pipeline.data.images import decode
 from pipeline.data.inspection import inspect
@@ -113,7 +114,7 @@ def _held(content: bytes) -> bool:
     return True
 
 
-def _survive(kind: str, mutants: int) -> tuple[int, int]:
+def _survive(kind: str, mutants: int, tally: Tally) -> tuple[int, int]:
     """How many mutants were used and how many refused."""
     random = np.random.default_rng([7, sorted(ZOO).index(kind)])
     original = ZOO[kind]()
@@ -123,22 +124,23 @@ def _survive(kind: str, mutants: int) -> tuple[int, int]:
         warnings.simplefilter("ignore")
         for number in range(mutants):
             mutate = MUTATIONS[number % len(MUTATIONS)]
-            used += _held(mutate(bytearray(original), random))
+            with tally("mutants"):
+                used += _held(mutate(bytearray(original), random))
     return used, mutants - used
 
 
 @pytest.mark.parametrize("kind", ZOO)
-def test_no_mutant_crashes_hangs_or_changes(kind: str) -> None:
+def test_no_mutant_crashes_hangs_or_changes(kind: str, tally: Tally) -> None:
     """A few of each format, in the default run."""
-    _, refused = _survive(kind, 40)
+    _, refused = _survive(kind, 40, tally)
     assert refused
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ZOO)
-def test_no_mutant_of_many_crashes_hangs_or_changes(kind: str) -> None:
+def test_no_mutant_of_many_crashes_hangs_or_changes(kind: str, tally: Tally) -> None:
     """Over ten thousand in all."""
-    used, refused = _survive(kind, 1000)
-    print(f"{kind}: {used} used, {refused} refused")
+    used, refused = _survive(kind, 1000, tally)
+    tally.note(f"{kind}: {used} used, {refused} refused")
     assert used + refused == 1000

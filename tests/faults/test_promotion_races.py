@@ -14,6 +14,7 @@ import pytest
 from integration_tools import migrated_store
 from mlflow_server import MlflowServer
 from release_toys import Ready, at_once, import_once, in_child, toys, train_in, wait_before
+from tally import Tally
 
 from pipeline.core.errors import ChampionMovedError
 from pipeline.flow_params import Tracking
@@ -77,17 +78,18 @@ def a_run(workspace: Path, settings: Any, bias: float, step: str) -> Callable[[R
     return run
 
 
-def race(workspaces: list[Path], settings: Any, races: int, log: Path) -> Counter[int]:
+def race(workspaces: list[Path], settings: Any, races: int, log: Path, tally: Tally) -> Counter[int]:
     """That many races; after each, everything agrees. Returns how many runs were overtaken how often."""
     overtaken: Counter[int] = Counter()
     for number in range(races):
         step = BEFORE[number % len(BEFORE)]
         runs = [a_run(place, settings, bias=1 + number + lane / 10, step=step) for lane, place in enumerate(workspaces)]
-        ended = at_once(runs, log)
-        overtaken.update(times for times, _ in ended)  # type: ignore[misc]
-        assert ["promoted"] * len(ended) == [outcome.kind for _, outcome in ended]  # type: ignore[misc]
-        told = in_child(lambda number=number: check(workspaces, settings, races=number + 1), log)
-        assert told == 0, f"race {number}, before {step}: {log.read_text()}"
+        with tally("races"):
+            ended = at_once(runs, log)
+            overtaken.update(times for times, _ in ended)  # type: ignore[misc]
+            assert ["promoted"] * len(ended) == [outcome.kind for _, outcome in ended]  # type: ignore[misc]
+            told = in_child(lambda number=number: check(workspaces, settings, races=number + 1), log)
+            assert told == 0, f"race {number}, before {step}: {log.read_text()}"
     return overtaken
 
 
@@ -129,17 +131,19 @@ def two(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("races", [DEFAULT, pytest.param(MANY, marks=[pytest.mark.faults, pytest.mark.timeout(1800)])])
-def test_two_workspaces_promote_in_one_database(two: list[Path], shared: Any, tmp_path: Path, races: int) -> None:
+def test_two_workspaces_promote_in_one_database(
+    two: list[Path], shared: Any, tmp_path: Path, tally: Tally, races: int
+) -> None:
     """Both end as promoted, one after the other: the second has compared with the first."""
-    overtaken = race(two, shared, races, tmp_path / "log")
+    overtaken = race(two, shared, races, tmp_path / "log", tally)
     print(f"{races} races, runs by how often they were overtaken: {dict(overtaken)}")
     assert sum(count for times, count in overtaken.items() if times), "nobody ever came second: not a race"
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_two_workspaces_promote_on_one_server(two: list[Path], on_a_server: Any, tmp_path: Path) -> None:
+def test_two_workspaces_promote_on_one_server(two: list[Path], on_a_server: Any, tmp_path: Path, tally: Tally) -> None:
     """The same where the registry is a server, which no lock file reaches."""
-    overtaken = race(two, on_a_server, ON_A_SERVER, tmp_path / "log")
+    overtaken = race(two, on_a_server, ON_A_SERVER, tmp_path / "log", tally)
     print(f"{ON_A_SERVER} races, runs by how often they were overtaken: {dict(overtaken)}")
     assert sum(count for times, count in overtaken.items() if times), "nobody ever came second: not a race"

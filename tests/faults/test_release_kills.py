@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from release_toys import check_agreed, import_once, in_child, toys, train_in
+from tally import Tally
 
 from pipeline.core import files
 from pipeline.release import history, moves, steps
@@ -151,6 +152,7 @@ def test_repeating_what_was_killed_finishes_it(
     work: Callable[[Path], None],
     decisions: list[tuple[str, int]],
     changes: Changes,
+    tally: Tally,
 ) -> None:
     """Exactly once, however far it had got."""
     expected = [("promoted", 1), ("promoted", 2), *decisions]
@@ -162,9 +164,10 @@ def test_repeating_what_was_killed_finishes_it(
 
     last = 0
     for number, copy in kills(worlds[world], work, changes, tmp_path):
-        assert in_child(lambda copy=copy: repeat(copy), tmp_path / "log") == 0, (
-            f"killed before change {number}: {(tmp_path / 'log').read_text()}"
-        )
+        with tally("kills"):
+            assert in_child(lambda copy=copy: repeat(copy), tmp_path / "log") == 0, (
+                f"killed before change {number}: {(tmp_path / 'log').read_text()}"
+            )
         last = number
     assert last > 4, "nothing was killed: does the list of changes still name what is called?"
 
@@ -172,7 +175,7 @@ def test_repeating_what_was_killed_finishes_it(
 @pytest.mark.faults
 @pytest.mark.parametrize(("world", "work"), [("good", promote_by_verdict), ("held", promote_by_hand)])
 def test_other_data_after_a_killed_promotion(
-    worlds: dict[str, Path], tmp_path: Path, world: str, work: Callable[[Path], None]
+    worlds: dict[str, Path], tmp_path: Path, world: str, work: Callable[[Path], None], tally: Tally
 ) -> None:
     """The next run brings another model, and holds it: the promotion has happened or it has not, nothing between; a
     rollback then goes to the champion before."""
@@ -188,6 +191,7 @@ def test_other_data_after_a_killed_promotion(
         assert toys.pointed(copy) == ("v2" if promoted else "v1")
 
     for number, copy in kills(worlds[world], work, OF_A_MOVE, tmp_path):
-        assert in_child(lambda copy=copy: next_run(copy), tmp_path / "log") == 0, (
-            f"killed before change {number}: {(tmp_path / 'log').read_text()}"
-        )
+        with tally("kills"):
+            assert in_child(lambda copy=copy: next_run(copy), tmp_path / "log") == 0, (
+                f"killed before change {number}: {(tmp_path / 'log').read_text()}"
+            )

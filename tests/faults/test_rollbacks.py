@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from release_toys import Ready, at_once, check_agreed, import_once, in_child, toys, train_in, wait_before
+from tally import Tally
 
 from pipeline.core import digests
 from pipeline.core.errors import ChampionMovedError
@@ -49,10 +50,11 @@ def rounds(few: int, many: int) -> pytest.MarkDecorator:
 
 
 @rounds(FEW, MANY)
-def test_in_one_workspace_one_comes_after_the_other(world: Path, tmp_path: Path, rounds: int) -> None:
+def test_in_one_workspace_one_comes_after_the_other(world: Path, tmp_path: Path, tally: Tally, rounds: int) -> None:
     """The promotion is rolled back, or it comes after the rollback: both have happened, and everything agrees."""
     orders = []
     for number in range(rounds):
+        tally.tried("races")
         copy = Path(shutil.copytree(world, tmp_path / str(number), symlinks=True))
 
         def promote(ready: Ready, copy: Path = copy) -> str:
@@ -74,13 +76,17 @@ def test_in_one_workspace_one_comes_after_the_other(world: Path, tmp_path: Path,
 
         assert in_child(check, tmp_path / "log") == 0, f"{said}: {(tmp_path / 'log').read_text()}"
         orders.append(History(copy).entries[-1].action)
+        tally.held("races")
     print({action: orders.count(action) for action in set(orders)})
 
 
 @rounds(FEW, MANY)
-def test_in_two_workspaces_only_one_starts_from_a_champion(world: Path, tmp_path: Path, rounds: int) -> None:
+def test_in_two_workspaces_only_one_starts_from_a_champion(
+    world: Path, tmp_path: Path, tally: Tally, rounds: int
+) -> None:
     """Whoever comes second is told that the champion is another, and has changed nothing."""
     for number in range(rounds):
+        tally.tried("races")
         shared = tmp_path / f"shared {number}.db"
         shutil.copyfile(world / ".graftline/mlflow.db", shared)
         settings = SETTINGS.model_copy(update={"tracking": Tracking(uri=f"sqlite:///{shared}")})
@@ -103,6 +109,7 @@ def test_in_two_workspaces_only_one_starts_from_a_champion(world: Path, tmp_path
         assert in_child(check, tmp_path / "log") == 0, (tmp_path / "log").read_text()
         assert {4, 3} == {len(History(place).entries) for place in (here, there)}
         assert not [place for place in (here, there) if (place / moves.FILE).exists()]
+        tally.held("races")
 
 
 def contender(work: Callable[[], str]) -> Callable[[Ready], str]:

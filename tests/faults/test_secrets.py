@@ -22,6 +22,7 @@ import pytest
 import safetensors.torch
 from integration_tools import graftline, small_workspace
 from refusals import assert_refused, in_this_process
+from tally import Tally
 
 from flows import services
 from infra import servers
@@ -134,7 +135,9 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_no_secret_leaves_its_place(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_leaves_its_place(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
     """A whole job with a tracking server, then one that fails in a stage, one refused by a server, one nobody hears of;
     workspace, database, artifacts, reports, logs, tracebacks and everything said are searched.
     """
@@ -190,7 +193,9 @@ def test_no_secret_leaves_its_place(server: Server, tmp_path: Path, monkeypatch:
     leaks += [
         hit for each in told for hit in found_in(f"what `graftline {each.command[:40]}` said", each.said.encode())
     ]
-    assert [] == leaks
+    tally.note(f"{len(told)} commands, {sum(each.code != 0 for each in told)} of them failing")
+    with tally("canaries", len(CANARIES) * len(told)):
+        assert [] == leaks
 
 
 # -- written out -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
     from pipeline.core.context import Context
 
+ROWS_AT_ONCE = 65_536
+"""Of a table that are Python objects at a time; the table itself is kept in columns, about 100 bytes a row."""
+
+LOOKED_FOR = 1_000
+"""Images that are looked for before the first is read, evenly over the table."""
+
+NAMED = 3
+"""Missing ones that the message names."""
+
 SUMMARY = "Images listed in a CSV or Parquet table, with label, split, group and any further columns as slices."
 
 
@@ -66,16 +75,17 @@ def records(params: Params, context: Context) -> Records:
     """One record per row, in the table's order.
 
     Raises:
-        DataError: no table, no path column, a path that leaves the root, an unknown split, or no row.
+        DataError: no table, no path column, a path that leaves the root, an unknown split, no row, or more than half
+            of the images missing.
     """
     file = context.workspace / Path(params.path).expanduser()
     root = context.workspace / Path(params.root).expanduser() if params.root else file.parent
     rows = _chosen(_read(file), params, file)
     _check_texts(rows, params, file)
     _check_splits(rows, params, file)
-    paths = [_inside(root, str(path), file) for path in rows[params.path_column]]
-    _check_some_exist(paths, root)
-    return Records(_records(rows, paths, root, params), total=len(rows))
+    _check_inside(rows[params.path_column], root, file)
+    _check_most_exist(rows[params.path_column], root)
+    return Records(_records(rows, root, params), total=len(rows))
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -89,7 +99,10 @@ def _read(file: Path) -> pd.DataFrame:
     try:
         if file.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(file)
-        return pd.read_csv(file, dtype="str", keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        with pd.read_csv(
+            file, dtype="str", keep_default_na=False, na_values=[""], encoding="utf-8-sig", chunksize=ROWS_AT_ONCE
+        ) as parts:
+            return pd.concat(parts, ignore_index=True)
     except (ValueError, OSError) as error:  # pandas' parser errors, pyarrow's and Unicode's are ValueErrors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _unusable(
@@ -167,49 +180,69 @@ def _check_splits(rows: pd.DataFrame, params: Params, file: Path) -> None:
             )
 
 
-def _inside(root: Path, path: str, file: Path) -> Path:
-    """The image's place, which must lie below ``root`` by its spelling; links that the user put there are theirs."""
-    if "\0" in path:
+def _check_inside(paths: pd.Series, root: Path, file: Path) -> None:
+    """Each path must lead below ``root`` by its spelling; links that the user put there are theirs.
+
+    A relative path without ``..`` leads nowhere else, so only the others are looked at one by one.
+    """
+    texts = paths.astype("str")
+    for path in texts[texts.str.contains("\0", regex=False)]:
         raise DataError(
             expected="paths without a zero byte",
             found=f"{path!r} in {file}",
             where=in_params("path_column"),
             remedy="Correct the path, or take the row out.",
         )
-    place = os.path.normpath(root / path)
-    if not Path(place).is_relative_to(os.path.normpath(root)):
-        raise DataError(
-            expected=f"paths below {root}",
-            found=f"'{path}' in {file}",
-            where=in_params("root"),
-            remedy="Set `root` to the folder that holds all images, or take the row out.",
+    doubtful = texts[texts.str.contains("..", regex=False) | texts.str.startswith(os.sep)]
+    for path in doubtful if os.sep == "/" else texts:
+        if not Path(_place(root, path)).is_relative_to(os.path.normpath(root)):
+            raise DataError(
+                expected=f"paths below {root}",
+                found=f"'{path}' in {file}",
+                where=in_params("root"),
+                remedy="Set `root` to the folder that holds all images, or take the row out.",
+            )
+
+
+def _place(root: Path, path: Any) -> str:
+    return os.path.normpath(os.path.join(root, str(path)))
+
+
+def _check_most_exist(paths: pd.Series, root: Path) -> None:
+    """A missing image is validate's to report; where most of those drawn by lot are missing, the root is wrong."""
+    sample = paths
+    if len(paths) > LOOKED_FOR:
+        sample = paths.sample(LOOKED_FOR, random_state=0).sort_index()
+    missing = [str(path) for path in sample if not os.path.isfile(_place(root, path))]
+    if 2 * len(missing) > len(sample):
+        some = (
+            f"{len(sample):,}" if sample is paths else f"{len(sample):,} that were looked for, of {len(paths):,} rows"
         )
-    return Path(place)
-
-
-def _check_some_exist(paths: list[Path], root: Path) -> None:
-    """A single missing image is validate's to report; when none is there the root is wrong."""
-    if not any(path.is_file() for path in paths):
+        share = "none of the" if len(missing) == len(sample) else f"{len(missing):,} missing of"
+        more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
         raise DataError(
             expected=f"the images of the table below {root}",
-            found=f"none of the {len(paths):,} (the first would be {paths[0]})",
+            found=f"{share} {some}: {', '.join(missing[:NAMED])}{more} (the first would be {_place(root, missing[0])})",
             where=in_params("root"),
-            remedy="Set `root` to the folder that the table's paths are relative to.",
+            remedy="Set `root` to the folder that the table's paths are relative to, or put the images there.",
         )
 
 
-def _records(rows: pd.DataFrame, paths: list[Path], root: Path, params: Params) -> Iterator[Record]:
+def _records(rows: pd.DataFrame, root: Path, params: Params) -> Iterator[Record]:
     own = {params.path_column, params.label_column, params.split_column, params.group_column}
-    for path, row in zip(paths, rows.to_dict("records"), strict=True):
-        split = _text(row.get(params.split_column))
-        yield Record(
-            content=path,
-            name=path.relative_to(os.path.normpath(root)).as_posix(),
-            label=_text(row.get(params.label_column)),
-            split=SPLIT_NAMES[split.lower()] if split else None,
-            group=_text(row.get(params.group_column)),
-            extras={str(column): value for column, value in row.items() if column not in own},
-        )
+    base = os.path.normpath(root)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        for row in rows.iloc[start : start + ROWS_AT_ONCE].to_dict("records"):
+            place = Path(_place(root, row[params.path_column]))
+            split = _text(row.get(params.split_column))
+            yield Record(
+                content=place,
+                name=place.relative_to(base).as_posix(),
+                label=_text(row.get(params.label_column)),
+                split=SPLIT_NAMES[split.lower()] if split else None,
+                group=_text(row.get(params.group_column)),
+                extras={str(column): value for column, value in row.items() if column not in own},
+            )
 
 
 def _text(value: Any) -> str | None:

@@ -98,7 +98,7 @@ def test_an_absolute_path_below_the_root_is_fine(tmp_path):
         ("path,label\n,x\n", "no path in its data row 1"),
         ("file,label\na/1.png,x\n", "the columns file, label"),
         ("path,split\n3.png,holdout\n", "'holdout' in {root}/data/list.csv"),
-        ("path\nb/1.png\nb/2.png\n", "none of the 2 (the first would be {root}/data/b/1.png)"),
+        ("path\nb/1.png\nb/2.png\n", "none of the 2: b/1.png, b/2.png (the first would be {root}/data/b/1.png)"),
     ],
 )
 def test_unusable_tables_are_explained(tmp_path, text, found):
@@ -142,3 +142,32 @@ def test_table_and_images_apart_are_refused(params):
     """Half of the data would go untracked."""
     with pytest.raises(ValidationError, match="put the table and its images below one folder"):
         table.Params(**params)
+
+
+def test_a_table_of_which_most_images_are_missing_is_told_once(tmp_path):
+    """Three are named, the others counted; where most are there, a missing one is validate's to tell."""
+    text = "path\n" + "".join(f"{number}.png\n" for number in range(4, 12))
+    found = refusal(tmp_path, text + "3.png\n").found  # the last is there
+    assert f"8 missing of 9: 4.png, 5.png, 6.png and 5 more (the first would be {tmp_path}/data/4.png)" == found
+
+
+def test_only_some_images_of_a_large_table_are_looked_for(tmp_path, monkeypatch):
+    """So many, drawn by lot: every other row missing, or every tenth, is seen as such."""
+    looked_for = []
+    monkeypatch.setattr(table.os.path, "isfile", lambda path: looked_for.append(path) or False)
+    text = "path\n" + "".join(f"x/{number}.png\n" for number in range(5000))
+    found = refusal(tmp_path, text).found
+    assert 1000 == len(set(looked_for)) == len(looked_for)
+    assert found.startswith("none of the 1,000 that were looked for, of 5,000 rows: x/")
+    assert " and 997 more (the first would be " in found
+
+
+def test_parts_of_a_table_join_without_a_seam(tmp_path, monkeypatch):
+    """Read and given in parts of two rows, a table of five is the table of five."""
+    text = "path,label,age\na/1.png,01,7\na/2.png,NA,\n3.png,,8\na/1.png,b,\n3.png,b,9\n"
+    whole = read(tmp_path, text)
+    monkeypatch.setattr(table, "ROWS_AT_ONCE", 2)
+
+    parts = read(tmp_path, text)
+    assert list(map(repr, whole)) == list(map(repr, parts))  # NaN is not equal to itself
+    assert [("a/1.png", "01"), ("a/2.png", "NA"), ("3.png", None)] == [(row.name, row.label) for row in parts[:3]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from pipeline.serving.parity import compare
 from pipeline.serving.predictor import Predictor
@@ -43,6 +44,23 @@ def test_a_fault_in_large_batches_alone_is_found_out(tiny_model, tiny_net, prepr
     report = compare(reference(tiny_net, preprocessing), WrongInBatches(tiny_model), MIXED, split="test")
     assert 0.0 < report.max_probability_delta
     assert report.batches[0].max_probability_delta < 1e-4 < report.batches[-1].max_probability_delta
+
+
+@pytest.mark.parametrize("who", ["network", "file", "both"])
+def test_answers_that_are_no_numbers_are_disagreements(tiny_model, tiny_net, preprocessing, who):
+    """NaN is equal to nothing, NaN included: two sides that both fail have not been proven equal."""
+    honest = reference(tiny_net, preprocessing)
+
+    class Absurd(Predictor):
+        def run(self, batch):
+            answers = super().run(batch)
+            return answers._replace(probabilities=np.full_like(answers.probabilities, np.nan))
+
+    network = honest if who == "file" else lambda batch: np.full_like(honest(batch), np.nan)
+    predictor = Predictor(tiny_model) if who == "network" else Absurd(tiny_model)
+    report = compare(network, predictor, MIXED, split="test", step=1.0)
+    assert [10] * 4 == [batch.disagreements for batch in report.batches]
+    assert (0, 1.0) == (report.ties, report.max_probability_delta)
 
 
 def test_large_batches_use_part_of_the_images(tiny_model, tiny_net, preprocessing):

@@ -1,0 +1,241 @@
+"""``make faults``: try every promise of docs/reliability.md, and write its table from what happened.
+
+    python -m infra.reliability                  # every test that a promise names, the long ones too; then the table
+    python -m infra.reliability run tests/faults/test_rollbacks.py -k rehearsal    # some of them: pytest's arguments
+    python -m infra.reliability render           # the table alone, from docs/reliability.json
+
+``tests/faults/promises.toml`` says what is promised under which fault and names the tests. ``docs/reliability.json``
+keeps, for each test function, how often the fault was tried and how often the promise held, with commit, date and
+machine; the long runs (marker ``faults``) apart from those of the default suite. A function that is run again replaces
+its own numbers and no other's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pipeline.core.files import write_text
+
+ROOT = Path(__file__).parents[1]
+PROMISES = ROOT / "tests/faults/promises.toml"
+RESULTS = ROOT / "docs/reliability.json"
+PAGE = ROOT / "docs/reliability.md"
+BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
+
+CASES = "cases"
+"""What a test that counts nothing itself has tried: itself, once for each of its parameters."""
+
+TOTALS = ("kills", "races", "mutants", "canaries")
+"""Counted over all rows; a mutant is held when it neither crashes, hangs nor differs, a canary when nobody finds it."""
+
+Kind = Literal["default", "faults"]
+Results = dict[str, dict[Kind, dict[str, Any]]]
+"""By test function, then by the run it belongs to: ``tries`` {unit: [tried, held]}, ``skipped`` {why: cases}, notes."""
+
+
+class Promise(NamedTuple):
+    """A row of the table."""
+
+    fault: str
+    behaviour: str
+    tests: list[str]
+    """Test functions (``file::name``), or whole files."""
+    unit: str = CASES
+    """What a parameter of these tests is."""
+
+    def names(self, function: str) -> bool:
+        return any(function == test or function.startswith(f"{test}::") for test in self.tests)
+
+
+def promises() -> list[Promise]:
+    return [Promise(**row) for row in tomllib.loads(PROMISES.read_text(encoding="utf-8"))["promise"]]
+
+
+# -- trying them -------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A pytest plugin: what each test tried and held; works beside xdist, as reports travel with what tests counted."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, dict[Kind, dict[str, Any]]] = defaultdict(dict)
+        self._failed: set[str] = set()
+        self._skipped: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self._failed.add(report.nodeid)
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self._skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
+        if report.when == "teardown":
+            self._note(report.nodeid, dict(report.user_properties))
+
+    def _note(self, nodeid: str, told: dict[str, Any]) -> None:
+        kind: Kind = "faults" if told.get("long") else "default"
+        empty: dict[str, Any] = {"tries": {}, "skipped": {}, "notes": []}
+        entry = self.results[nodeid.split("[")[0]].setdefault(kind, empty)
+        if nodeid in self._skipped:
+            why = self._skipped[nodeid]
+            entry["skipped"][why] = entry["skipped"].get(why, 0) + 1
+            return
+        counted = told.get("tried") or {CASES: [1, 1]}
+        if nodeid in self._failed:  # whatever had been counted as held, the promise was not
+            counted = {unit: [tried, min(held, tried - 1)] for unit, (tried, held) in counted.items()}
+        for unit, (tried, held) in counted.items():
+            before = entry["tries"].get(unit, [0, 0])
+            entry["tries"][unit] = [before[0] + tried, before[1] + held]
+        entry["notes"] += told.get("notes", [])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run tests and keep what they tried; returns pytest's exit code. Interrupted runs change nothing."""
+    import pytest
+
+    recorder, stamp = Recorder(), _stamp()
+    chosen = (
+        list(arguments) if any(word.startswith("tests") for word in arguments) else [*_named(promises()), *arguments]
+    )
+    code = int(pytest.main([*chosen, "-m", "", "--rootdir", str(ROOT)], plugins=[recorder]))
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return code
+    before = load()
+    save(before | _stamped(recorder.results, before, stamp))
+    return code
+
+
+def _named(rows: Iterable[Promise]) -> list[str]:
+    """Every test that a promise names, once, and whatever else tests/faults holds."""
+    return list(dict.fromkeys(["tests/faults", *(t for row in rows for t in row.tests if "tests/faults" not in t)]))
+
+
+def _stamped(results: Results, before: Results, stamp: dict[str, str]) -> Results:
+    """Each entry with where it comes from, beside what is known of the function's other kind of run."""
+    return {
+        function: before.get(function, {}) | {kind: entry | stamp for kind, entry in kinds.items()}
+        for function, kinds in results.items()
+    }
+
+
+def _stamp() -> dict[str, str]:
+    """The commit as it is when the run begins; what the run itself writes makes it no other."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    return {"commit": commit, "date": time.strftime("%Y-%m-%d"), "machine": _machine()}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def load() -> Results:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+
+
+def save(results: Results) -> None:
+    """Only of functions that a promise still names."""
+    rows = promises()
+    kept = {name: results[name] for name in sorted(results) if any(row.names(name) for row in rows)}
+    write_text(RESULTS, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def render(rows: Sequence[Promise], results: Results) -> str:
+    """The sentence of totals and the table, as Markdown."""
+    lines = ["| Fault | Promise | Test | Tried | Held |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(_row(row, results))} |" for row in rows]
+    return "\n".join([*_totals(rows, results), "", *lines])
+
+
+def _row(row: Promise, results: Results) -> tuple[str, ...]:
+    entries = [(kind, entry) for name, kinds in results.items() if row.names(name) for kind, entry in kinds.items()]
+    files = ", ".join(f"`{file}`" for file in dict.fromkeys(test.split("::")[0] for test in row.tests))
+    kinds = [kind for kind in ("default", "faults") if any(kind == found for found, _ in entries)]
+    tries = _summed((entry for _, entry in entries), row.unit)
+    skipped = Counter({why: 0 for _, entry in entries for why in entry["skipped"]})
+    for _, entry in entries:
+        skipped.update(entry["skipped"])
+    notes = [note for _, entry in entries for note in entry["notes"]]
+    tried = ", ".join(_counted(count, unit) for unit, (count, _) in tries.items()) or "none yet"
+    told = [_held(tries)] * bool(tries) + [f"skipped ({count}): {why}" for why, count in skipped.items()]
+    where = f"{files}; {' and '.join(kinds)}" if kinds else files
+    return row.fault, row.behaviour, where, "; ".join([tried, *notes]), "; ".join(told) or "not run"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
+
+
+def _summed(entries: Iterable[dict[str, Any]], unit: str) -> dict[str, list[int]]:
+    """Over all entries; cases bear the row's own name."""
+    tries: dict[str, list[int]] = {}
+    for entry in entries:
+        for name, (tried, held) in entry["tries"].items():
+            total = tries.setdefault(unit if name == CASES else name, [0, 0])
+            total[0], total[1] = total[0] + tried, total[1] + held
+    return tries
+
+
+def _held(tries: dict[str, list[int]]) -> str:
+    missed = {unit: (tried, held) for unit, (tried, held) in tries.items() if held < tried}
+    return ", ".join(f"**{held:,} of {tried:,} {unit}**" for unit, (tried, held) in missed.items()) or "all"
+
+
+def _totals(rows: Sequence[Promise], results: Results) -> list[str]:
+    """When and where, and what was counted over all rows; a test that two rows name counts once."""
+    entries = [
+        entry for name, kinds in results.items() if any(row.names(name) for row in rows) for entry in kinds.values()
+    ]
+    if not entries:
+        return ["Nothing has been tried yet."]
+    tries = _summed(entries, CASES)
+    counted = [
+        f"{_counted(tries[unit][0], unit)}, of which {_held({unit: tries[unit]})} held"
+        for unit in TOTALS
+        if unit in tries
+    ]
+    others = [sum(pair[place] for unit, pair in tries.items() if unit not in TOTALS) for place in (0, 1)]
+    dates, commits, machines = (sorted({entry[key] for entry in entries}) for key in ("date", "commit", "machine"))
+    when = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    counted.append(f"{_counted(others[0], 'others')}, of which {others[1]:,} held")
+    return [
+        f"Tried in all: {'; '.join(counted)}. Runs of {when}, at {', '.join(commits)}, on {'; '.join(machines)}; "
+        "each test's own numbers are in [reliability.json](reliability.json)."
+    ]
+
+
+def page_with(table: str, page: str) -> str:
+    """The page with its table replaced; the prose stays."""
+    head, rest = page.split(BEGIN)
+    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.reliability", description="Try the promises; write the table."
+    )
+    parser.add_argument("what", nargs="?", choices=("run", "render"), default="run")
+    chosen, rest = parser.parse_known_args()
+    code = run(rest) if chosen.what == "run" else 0
+    write_text(PAGE, page_with(render(promises(), load()), PAGE.read_text(encoding="utf-8")))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""docs/reliability.md says what the results say, these are what the tests counted, and every named test exists."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infra import reliability
+from infra.reliability import Promise
+
+ROOT = reliability.ROOT
+STAMP = {"commit": "abc", "date": "2026-01-02", "machine": "a machine"}
+ROWS = [Promise("a fault", "it holds", ["tests/faults/test_x.py::test_one"], unit="files"), Promise("b", "c", ["t.py"])]
+
+
+def entry(tries: dict[str, list[int]], **more: object) -> dict[str, object]:
+    return {"tries": tries, "skipped": {}, "notes": []} | STAMP | more
+
+
+def cells(results: dict, row: int = 0) -> list[str]:
+    """A row of the table: fault, promise, test, tried, held."""
+    table = reliability.render(ROWS, results)
+    return [cell.strip() for cell in table.splitlines()[4 + row].strip("|").split("|")]
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_in_step():
+    """What stands between the marks is what the results make; `python -m infra.reliability render` mends it."""
+    page = reliability.PAGE.read_text(encoding="utf-8")
+    assert page == reliability.page_with(reliability.render(reliability.promises(), reliability.load()), page)
+
+
+def test_every_named_test_exists():
+    """A promise whose test was renamed or removed is a promise that nobody holds."""
+    for row in reliability.promises():
+        for named in row.tests:
+            file, _, function = named.partition("::")
+            tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            there = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"]
+            assert function in there if function else there, named
+
+
+def test_every_test_of_a_fault_stands_behind_a_promise():
+    """Whatever tests/faults holds is named in the table, whole file or function by function."""
+    rows = reliability.promises()
+    for file in sorted((ROOT / "tests/faults").glob("test_*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                function = f"{file.relative_to(ROOT).as_posix()}::{node.name}"
+                assert any(row.names(function) for row in rows), function
+
+
+def test_results_are_those_of_named_tests():
+    """Numbers of a test that no promise names any more do not stay."""
+    rows = reliability.promises()
+    assert [] == [name for name in reliability.load() if not any(row.names(name) for row in rows)]
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_adds_up_both_runs():
+    """The default run's tries and the longer one's, each with its unit; cases bear the row's own."""
+    results = {
+        "tests/faults/test_x.py::test_one": {
+            "default": entry({"cases": [3, 3], "kills": [2, 2]}),
+            "faults": entry({"cases": [1000, 1000]}, notes=["12 of them by night"]),
+        }
+    }
+    assert [
+        "a fault",
+        "it holds",
+        "`tests/faults/test_x.py`; default and faults",
+        "1,003 files, 2 kills; 12 of them by night",
+        "all",
+    ] == cells(results)
+
+
+def test_what_was_not_held_is_told_in_numbers():
+    """Never `all`, where one was missed."""
+    results = {"tests/faults/test_x.py::test_one": {"default": entry({"cases": [3, 2], "kills": [2, 2]})}}
+    assert "**2 of 3 files**" == cells(results)[4]
+    assert "2 kills, of which all held; 3 others, of which 2 held" in reliability.render(ROWS, results)
+
+
+def test_what_was_skipped_is_not_held():
+    """It says why; beside what was tried, or alone."""
+    skipped = entry({}, skipped={"no chromium on this machine": 2})
+    assert ["none yet", "skipped (2): no chromium on this machine"] == cells({"t.py::test_y": {"default": skipped}}, 1)[
+        3:
+    ]
+    both = {"t.py::test_y": {"default": skipped}, "t.py::test_z": {"faults": entry({"cases": [1, 1]})}}
+    assert ["1 case", "all; skipped (2): no chromium on this machine"] == cells(both, 1)[3:]
+
+
+def test_what_was_never_run_says_so():
+    """A promise without a result is not one that held."""
+    assert ["`t.py`", "none yet", "not run"] == cells({}, 1)[2:]
+    assert "Nothing has been tried yet." in reliability.render(ROWS, {})
+
+
+def test_a_test_behind_two_rows_counts_once_in_the_totals():
+    """The sentence above the table is a sum over tests, not over rows."""
+    rows = [*ROWS, ROWS[1]]
+    results = {"t.py::test_y": {"default": entry({"races": [7, 7], "cases": [1, 1]})}}
+    assert "Tried in all: 7 races, of which all held; 1 other, of which 1 held." in reliability.render(rows, results)
+
+
+# -- the recorder ------------------------------------------------------------------------------------------------------
+
+TESTS = """
+import pytest
+from tally import Tally
+
+@pytest.mark.parametrize("number", range(3))
+def test_cases(number):
+    assert number
+
+def test_counts(tally):
+    for number in range(4):
+        with tally("kills"):
+            assert number < 2
+
+def test_counts_and_fails_afterwards(tally):
+    with tally("races", 5):
+        pass
+    tally.note("by night")
+    assert False
+
+@pytest.mark.faults
+def test_long(tally):
+    with tally("mutants", 100):
+        pass
+
+@pytest.mark.parametrize("number", range(2))
+def test_skipped(number):
+    pytest.skip("no right to mount")
+
+@pytest.fixture
+def broken():
+    raise RuntimeError
+
+def test_broken(broken):
+    pass
+"""
+
+
+@pytest.fixture(scope="module", params=["0", "2"], ids=["one process", "two workers"])
+def recorded(request, tmp_path_factory) -> dict:
+    """What the recorder makes of these tests, run for real."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "test_it.py").write_text(TESTS)
+    (folder / "conftest.py").write_text((ROOT / "tests/faults/conftest.py").read_text())
+    (folder / "tally.py").write_text((ROOT / "tests/tally.py").read_text())
+    (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers =\n  faults\n  slow\n")
+    script = (
+        "import json, sys, pytest\n"
+        "from infra.reliability import Recorder\n"
+        "recorder = Recorder()\n"
+        f"pytest.main(['-q', '-n', '{request.param}', '-p', 'no:cacheprovider', {str(folder)!r}], plugins=[recorder])\n"
+        "print('RESULT' + json.dumps(recorder.results))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=environment)
+    results = json.loads(done.stdout.split("RESULT")[1])
+    return {name.split("::")[1]: kinds for name, kinds in results.items()}
+
+
+def test_parameters_are_cases(recorded):
+    """Three tried, the one that failed not held."""
+    assert {"cases": [3, 2]} == recorded["test_cases"]["default"]["tries"]
+
+
+def test_what_a_test_counts_is_kept_up_to_its_failure(recorded):
+    """The third of four kills was tried and not held, the fourth never tried."""
+    assert {"kills": [3, 2]} == recorded["test_counts"]["default"]["tries"]
+
+
+def test_a_test_that_fails_after_all_its_tries_has_not_held(recorded):
+    """Whatever it had counted, one is taken back; its notes stay."""
+    assert {"races": [5, 4]} == recorded["test_counts_and_fails_afterwards"]["default"]["tries"]
+    assert ["by night"] == recorded["test_counts_and_fails_afterwards"]["default"]["notes"]
+
+
+def test_the_longer_run_is_kept_apart(recorded):
+    """By the marker `faults` or `slow`."""
+    assert {"faults": {"tries": {"mutants": [100, 100]}, "skipped": {}, "notes": []}} == recorded["test_long"]
+
+
+def test_a_skipped_test_has_tried_nothing(recorded):
+    """It is counted by its reason."""
+    assert {"tries": {}, "skipped": {"no right to mount": 2}, "notes": []} == recorded["test_skipped"]["default"]
+
+
+def test_a_test_whose_fixture_fails_has_not_held(recorded):
+    """An error is no skip."""
+    assert {"cases": [1, 0]} == recorded["test_broken"]["default"]["tries"]
+
+
+def test_another_run_replaces_its_own_numbers_alone(monkeypatch, tmp_path):
+    """Run again by function and kind; what was not run again stays as it was."""
+    before = {
+        "a": {"default": entry({"cases": [1, 1]}), "faults": entry({"cases": [9, 9]})},
+        "b": {"default": entry({"cases": [2, 2]})},
+    }
+    fresh = {"a": {"default": {"tries": {"cases": [5, 5]}, "skipped": {}, "notes": []}}}
+    again = reliability._stamped(fresh, before, reliability._stamp())
+    merged = before | again
+    assert [5, 5] == merged["a"]["default"]["tries"]["cases"]
+    assert before["a"]["faults"] == merged["a"]["faults"]
+    assert before["b"] == merged["b"]
+    assert {"commit", "date", "machine"} <= merged["a"]["default"].keys()
+
+
+def test_a_run_that_was_interrupted_changes_nothing(monkeypatch, tmp_path):
+    """Nor one that pytest did not understand."""
+    kept = tmp_path / "reliability.json"
+    monkeypatch.setattr(reliability, "RESULTS", kept)
+    assert 4 == reliability.run(["tests/there_is_none.py", "-q", "-p", "no:cacheprovider"])
+    assert not kept.exists()
