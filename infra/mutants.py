@@ -6,8 +6,8 @@
     python -m infra.mutants show NAME               # one of them as a diff; further commands are mutmut's own
 
 mutmut leaves functions with decorators out, and here the most decisive ones have one (``contextlib.contextmanager``,
-``asking_mlflow``). Those are let in: the decorator stays on the function that chooses the mutant, and is taken off the
-mutants themselves.
+``asking_mlflow``). Those are let in: the decorator stays on the function that chooses, and is taken off what it chooses
+from, the mutants and mutmut's copy of the original (``…_orig``); so it is put on once.
 """
 
 from __future__ import annotations
@@ -22,15 +22,29 @@ from pathlib import Path
 from typing import Any
 
 LET_IN = {"contextmanager", "asking_mlflow", "property"}
-"""Decorators that may be put on twice without harm. Not ``cache``: it would answer from before the mutation."""
+"""Decorators that do around the chooser what they did around the function. ``cache`` would answer from before."""
 
 WHOLE, SAMPLED = ("gates", "core"), {"tracking": 400}
 """Each test of tracking opens an MLflow store: so many of its mutants are tried, drawn with ``SEED``."""
 
 SEED = 0
 FOLDER = Path("mutants/pipeline")
-ENDS = {0: "survived", 33: "untested", 36: "timeout", 24: "timeout", -24: "timeout", 152: "timeout"}
-"""What the exit code of its tests says of a mutant (33: no test runs the function); with any other they noticed it."""
+ENDS: dict[int | None, str | None] = {
+    None: None,
+    2: None,  # the run was interrupted
+    0: "survived",
+    1: "killed",
+    3: "killed",  # an error inside pytest itself
+    5: "untested",  # no test was collected
+    33: "untested",  # no test runs the function
+    36: "timeout",
+    255: "timeout",
+    **dict.fromkeys((24, -24, 152), "timeout"),  # SIGXCPU
+}
+"""What the exit code of its tests says of a mutant, as in mutmut's ``stats.py``; None: it was not judged.
+
+With any other code, such as that of a process which the system killed for its memory, the end is ``unclear``.
+"""
 
 
 def main() -> int:
@@ -59,23 +73,23 @@ def everything() -> int:
 
 
 def results() -> dict[str, str | None]:
-    """How each mutant ended; None: not tried."""
+    """How each mutant ended; None: not tried, or interrupted."""
     codes: dict[str, int | None] = {}
     for path in sorted(FOLDER.rglob("*.meta")):
         codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
-    return {name: None if code is None else ENDS.get(code, "killed") for name, code in codes.items()}
+    return {name: ENDS.get(code, "unclear") for name, code in codes.items()}
 
 
 def table(ends: dict[str, str | None]) -> str:
-    """One line per package; below it every mutant that was let pass."""
-    kinds = ("killed", "survived", "untested", "timeout")
+    """One line per package; below it every mutant that was let pass, or whose end is unclear."""
+    kinds = ("killed", "survived", "untested", "timeout", "unclear")
     lines = [f"{'package':10}{'mutants':>9}{'tried':>9}" + "".join(f"{kind:>10}" for kind in kinds)]
     for package in (*WHOLE, *SAMPLED):
         found = [end for name, end in ends.items() if name.startswith(f"pipeline.{package}.")]
         count = Counter(found)
         tried = len(found) - count[None]
         lines.append(f"{package:10}{len(found):9,}{tried:9,}" + "".join(f"{count[kind]:10,}" for kind in kinds))
-    passed = [f"{end:10}{name}" for name, end in sorted(ends.items()) if end in ("survived", "untested")]
+    passed = [f"{end:10}{name}" for name, end in sorted(ends.items()) if end in ("survived", "untested", "unclear")]
     return "\n".join([*lines, "", *passed])
 
 
