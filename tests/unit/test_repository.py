@@ -68,7 +68,7 @@ def imported(package: str) -> dict[str, str]:
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                names = [node.module]
             else:
                 continue
             found |= {name.split(".")[0]: file.relative_to(ROOT).as_posix() for name in names}
