@@ -28,6 +28,7 @@ from autogluon.multimodal.learners.base import BaseLearner
 from job import SPLITS, Job, job_of
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as Loop
+from lightning.pytorch.callbacks import Timer
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.transforms import InterpolationMode
@@ -59,10 +60,18 @@ CARD = {
 
 
 class Clock(Callback):
-    """Scores after each validation with the clock standing still."""
+    """Scores after each validation with the clock standing still, and notes how training ended."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        self.job, self.is_cut = job, False
+
+    def on_train_batch_end(self, trainer: Loop, *_: Any) -> None:
+        """The library's limit is a timer of the loop, which looks after each batch."""
+        timers = (callback for callback in trainer.callbacks if isinstance(callback, Timer))
+        self.is_cut = any((timer.time_remaining() or 0) <= 0 for timer in timers)
+
+    def on_train_end(self, trainer: Loop, pl_module: LightningModule) -> None:
+        self.job.training_ended(complete=not self.is_cut)
 
     def on_validation_end(self, trainer: Loop, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.global_step:

@@ -37,7 +37,7 @@ class Clock(Callback):
 
     def __init__(self, job: Job, test: DataLoader) -> None:
         super().__init__()
-        self.job, self.test, self.epochs = job, test, 0
+        self.job, self.test, self.epochs, self.is_complete = job, test, 0, False
 
     def before_fit(self) -> None:
         if self._over():
@@ -50,6 +50,7 @@ class Clock(Callback):
 
     def after_epoch(self) -> None:
         self._score()
+        self.is_complete = self.epochs == 1 + EPOCHS  # ``fine_tune`` trains the head alone for one before
         if self._over():
             raise CancelFitException
 
@@ -73,8 +74,10 @@ def main() -> None:
     )
     learner = vision_learner(data, resnet18, metrics=share_right, path=job.work)
     job.phase_ends("data and network")
+    clock = Clock(job, _test_batches(learner, job))
     with learner.no_bar():
-        learner.fine_tune(EPOCHS, cbs=Clock(job, _test_batches(learner, job)))
+        learner.fine_tune(EPOCHS, cbs=clock)
+    job.training_ended(complete=clock.is_complete)
     job.phase_ends("train")
     learner.export(job.work / "export.pkl")
     job.phase_ends("export")

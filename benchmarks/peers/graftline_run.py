@@ -31,6 +31,7 @@ def main() -> None:
         _told_by(["init", str(workspace), "--target", str(job.folder)])
         job.phase_ends("init")
     stages, model_s = _run(job, workspace)
+    job.training_ended(complete=True)
     job.phase_ends("run")
     with job.standing_still():
         accuracy = _accuracy_of_bundle(job, workspace)

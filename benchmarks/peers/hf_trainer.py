@@ -94,6 +94,7 @@ def main() -> None:
     trainer = _trainer(job, network, images["train"], images["val"], test)
     job.phase_ends("data and network")
     trainer.train()
+    job.training_ended(complete=trainer.state.global_step >= trainer.state.max_steps)
     job.phase_ends("train")
     trainer.save_model(str(job.work / "model"))
     job.phase_ends("save")

@@ -48,6 +48,7 @@ class Job:
     _stood_still: float = 0.0
     _standing_since: float | None = None
     _marked: float = 0.0
+    _stopped: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -83,22 +84,31 @@ class Job:
         self.curve.append({"epoch": epoch, "at_s": round(self.seconds, 2), "accuracy": round(accuracy, 6)})
         print(f"epoch {epoch:g}  {self.curve[-1]['at_s']:.1f} s  test accuracy {accuracy:.1%}", flush=True)
 
+    def training_ended(self, *, complete: bool) -> None:
+        """Note why; ``complete``: the recipe came to its own end. What comes after may go past the limit."""
+        self._stopped = "accuracy" if self.good_enough else "as documented" if complete else "budget"
+
     def finish(self, accuracy: float, packages: tuple[str, ...], **more: Any) -> None:
-        """Write the record. ``accuracy`` is the test accuracy of the saved model, loaded again."""
-        stopped = "accuracy" if self.good_enough else "budget" if self.out_of_time else "as documented"
+        """Write the record. ``accuracy`` is the test accuracy of the saved model, loaded again.
+
+        Raises:
+            RuntimeError: nobody has said how training ended.
+        """
+        if self._stopped is None:
+            raise RuntimeError("finish() before training_ended()")
         record: Mapping[str, Any] = {
             "peer": self.name,
             "versions": {package: metadata.version(package) for package in packages},
             "accuracy": round(accuracy, 6),
             "total_s": round(sum(self.phases.values()), 2),
             "phases_s": self.phases,
-            "stopped": stopped,
+            "stopped": self._stopped,
             "curve": self.curve,
             **more,
         }
         self.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.phases.items())
-        print(f"{self.name}: test accuracy {accuracy:.1%}, {record['total_s']:.1f} s ({told}); ended: {stopped}")
+        print(f"{self.name}: test accuracy {accuracy:.1%}, {record['total_s']:.1f} s ({told}); ended: {self._stopped}")
 
 
 def job_of(name: str, *flags: str) -> Job:

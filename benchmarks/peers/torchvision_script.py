@@ -65,7 +65,9 @@ def _train(job: Job, network: models.ResNet, loaders: dict[str, DataLoader], bes
     best_accuracy = -1.0
     for epoch in range(1, EPOCHS + 1):
         network.train()
+        batches = 0
         for images, labels in _until_out_of_time(job, loaders["train"]):
+            batches += 1
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(images), labels).backward()
             optimizer.step()
@@ -77,7 +79,8 @@ def _train(job: Job, network: models.ResNet, loaders: dict[str, DataLoader], bes
         with job.standing_still():
             job.scored(epoch, scoring.accuracy(network, loaders["test"]))
         if job.out_of_time or job.good_enough:
-            return
+            break
+    job.training_ended(complete=epoch == EPOCHS and batches == len(loaders["train"]))
 
 
 def _until_out_of_time(job: Job, loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
