@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pipeline.core.errors import ParamsError
 
-_VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")
+VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")
 """``$NAME`` or ``${NAME}``, in capitals: what may stand in an address otherwise is left alone."""
 
 _TELLING = re.compile(
@@ -39,7 +39,7 @@ def filled(text: str, where: str) -> str:
             )
         return os.environ[name]
 
-    return _VARIABLE.sub(value, text)
+    return VARIABLE.sub(value, text)
 
 
 def has_secret(url: str) -> bool:
@@ -51,7 +51,7 @@ def has_secret(url: str) -> bool:
     >>> [has_secret(url) for url in ("https://abc@h/w", "https://$TOKEN@h/w", "https://h/w?design=3")]
     [True, False, False]
     """
-    parts = urlsplit(_VARIABLE.sub("", url))
+    parts = urlsplit(VARIABLE.sub("", url))
     user, is_asked, password = parts.netloc.rpartition("@")[0].partition(":")
     return bool(password or (user and not is_asked)) or any(
         value and _TELLING.search(name) for name, value in parse_qsl(parts.query)

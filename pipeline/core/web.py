@@ -42,12 +42,25 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
+class Remedies:
+    """What to do about an address that is refused: each names a setting that its user has."""
+
+    scheme: str
+    """It has no host, or another scheme."""
+    private: str
+    """It is on this machine or in a private network."""
+    hops: str = "Give the final address."
+    """Its server sends us on too often."""
+
+
+@dataclass(frozen=True)
 class Rules:
     """What may be asked, and what to say of an address that may not."""
 
     error: type[InputError]
     where: str
     """The setting that names the address."""
+    remedies: Remedies
     schemes: tuple[str, ...] = ("https",)
     private: bool = False
     """Ask this machine and private networks too."""
@@ -98,7 +111,7 @@ def answer(method: str, url: str, rules: Rules, **request: Any) -> Iterator[http
                         raise _too_slow(rules)
                     return
                 response.close()
-            _refuse(rules, f"at most {rules.hops} redirects", f"more from {rules.show(url)}", "Give the final address.")
+            _refuse(rules, f"at most {rules.hops} redirects", f"more from {rules.show(url)}", rules.remedies.hops)
         except httpx.HTTPError as error:
             if watch.is_over:
                 raise _too_slow(rules) from error
@@ -131,8 +144,7 @@ def check_scheme(url: str, rules: Rules) -> str:
     except ValueError:  # an IPv6 address without its bracket, a port that is no number
         host = None
     if not host or parts.scheme.lower() not in rules.schemes:
-        remedy = "Use https, or set insecure: true for a server of your own (the sha256 is checked all the same)."
-        _refuse(rules, f"an {rules.schemes[0]}:// address", rules.show(url), remedy)
+        _refuse(rules, f"an {rules.schemes[0]}:// address", rules.show(url), rules.remedies.scheme)
     return host
 
 
@@ -165,7 +177,7 @@ def _check_address(found: str, url: str, rules: Rules) -> None:
             rules,
             "a public address",
             f"{rules.show(url)}, which is on this machine or in a private network",
-            "If that server is yours and meant, set allow_private: true beside the address.",
+            rules.remedies.private,
         )
 
 

@@ -16,7 +16,7 @@ from pipeline.core.files import replacing
 from pipeline.core.progress import Meter
 from pipeline.core.redaction import redact
 from pipeline.core.secrets import filled
-from pipeline.core.web import Rules
+from pipeline.core.web import Remedies, Rules
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.backbones import Backbone
 from pipeline.models.checkpoints import SUFFIXES, verify
@@ -89,7 +89,28 @@ def from_torchvision(checkpoint: Published, cache: Path, where: str) -> Path:
     hub_copy = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(checkpoint.url).path).name
     if hub_copy.is_file() and digests.of_file(hub_copy).startswith(checkpoint.digest_prefix):
         return hub_copy
-    return from_url(checkpoint.url, checkpoint.digest_prefix, cache, where)
+    return from_url(checkpoint.url, checkpoint.digest_prefix, cache, where, remedies=_of_torchvision(checkpoint.url))
+
+
+def _of_torchvision(url: str) -> Remedies:
+    """Of an address that torchvision names, not the user: there is nothing to set beside it."""
+    by_hand = "download the file yourself and set weights: {file: PATH}"
+    return Remedies(
+        scheme=f"The server sends us on to another address: {by_hand}.",
+        private=f"If a mirror of your own is meant, set weights: {{url: '{url}', sha256: …, allow_private: true}}; "
+        f"otherwise {by_hand}.",
+        hops=f"The server sends us on too often: {by_hand}.",
+    )
+
+
+def _of_url(insecure: bool) -> Remedies:
+    return Remedies(
+        scheme="Correct the url: it begins with https:// or http://, then a host."
+        if insecure
+        else "Use https, or set insecure: true beside the url for a server of your own "
+        "(the sha256 is checked all the same).",
+        private="If that server is yours and meant, set allow_private: true beside the url.",
+    )
 
 
 def from_url(
@@ -101,6 +122,7 @@ def from_url(
     insecure: bool = False,
     allow_private: bool = False,
     max_bytes: int = MAX_BYTES,
+    remedies: Remedies | None = None,
 ) -> Path:
     """Download ``url`` once; later calls find it in ``cache`` under its digest.
 
@@ -110,6 +132,7 @@ def from_url(
         insecure: http too.
         allow_private: servers on this machine and in private networks too.
         max_bytes: a larger file is not fetched.
+        remedies: of an address that is refused; None: those of ``{url: …}`` in params.yaml.
 
     Raises:
         WeightsError: an address that may not be asked, a refusal by the server, too large, or not the digest asked for.
@@ -125,6 +148,7 @@ def from_url(
     rules = Rules(
         WeightsError,
         where,
+        remedies or _of_url(insecure),
         schemes=("https", "http") if insecure else ("https",),
         private=allow_private,
         hops=MAX_HOPS,

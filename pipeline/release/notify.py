@@ -11,15 +11,23 @@ from typing import Any
 
 from pipeline.core import web
 from pipeline.core.errors import ParamsError, ServiceError
-from pipeline.core.secrets import filled
-from pipeline.core.web import Rules
+from pipeline.core.secrets import VARIABLE, filled
+from pipeline.core.web import Remedies, Rules
 from pipeline.flow_params import Notify
 from pipeline.release.decide import Outcome
 
 TIMEOUT_S = 10.0
 
-_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+_WHOLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 """A variable that holds the whole address; here small letters will do."""
+
+_HALF = re.compile(r"\$\{(?![A-Z_][A-Z0-9_]*\})|\$\w+\}")
+"""``${NAME``, ``$NAME}``, and ``${name}`` within an address."""
+
+_REMEDIES = Remedies(
+    scheme="Correct notify.webhook, or the variable it names: https://, then a host; or set it to null.",
+    private="If that server is yours and meant, set notify.allow_private: true.",
+)
 
 WHOLE_S = 30.0
 """Longest time for the whole exchange."""
@@ -77,6 +85,7 @@ def _rules(params: Notify) -> Rules:
     return Rules(
         ParamsError,
         "notify.webhook in params.yaml",
+        _REMEDIES,
         schemes=("https", "http"),
         private=params.allow_private,
         wait_s=TIMEOUT_S,
@@ -89,19 +98,27 @@ def address(params: Notify) -> str | None:
     """The webhook's URL, which is a secret; None where none is set.
 
     Raises:
-        ParamsError: the environment variable it names is not set, or holds no URL.
+        ParamsError: a variable it names is not set, the first one holds no URL, or it is not written as one.
     """
     if params.webhook is None:
         return None
-    value = params.webhook.get_secret_value()
-    whole = _VARIABLE.fullmatch(value)
-    name = whole[1] if whole else "that begins the address"
-    found = os.environ.get(name, "") if whole else filled(value, "notify.webhook in params.yaml")
-    if not found.startswith(("https://", "http://")):
+    value, where = params.webhook.get_secret_value(), "notify.webhook in params.yaml"
+    whole, first = _WHOLE.fullmatch(value), VARIABLE.match(value)
+    if not whole and (_HALF.search(value) or (value.startswith("$") and not first)):
         raise ParamsError(
-            expected=f"the webhook's URL in the environment variable {name}",
+            expected="$NAME or ${NAME} where a variable stands in the address, its name in capitals",
+            found="a $ with something else after it (not shown: it may be a secret)",
+            where=where,
+            remedy="Write the variable's name in capitals, here and where it is exported, with both braces or none.",
+        )
+    named = whole or first
+    name = named and (named[1] or named[2])
+    found = os.environ.get(str(name), "") if whole else filled(value, where)
+    if not found.startswith(("https://", "http://")):  # without a variable, params are held to that already
+        raise ParamsError(
+            expected=f"{'the' if whole else 'the beginning of the'} webhook's URL in the environment variable {name}",
             found="another value (not shown: it may hold a secret)" if found else "no such variable",
-            where="notify.webhook in params.yaml",
-            remedy=f"export {name if whole else 'it'}=https://…, or set notify.webhook to null.",
+            where=where,
+            remedy=f"export {name}=https://…, or set notify.webhook to null.",
         )
     return found

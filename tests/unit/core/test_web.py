@@ -24,7 +24,8 @@ from cryptography.x509.oid import NameOID
 from pipeline.core import web
 from pipeline.core.errors import InputError, WeightsError
 
-RULES = web.Rules(WeightsError, "backbone.weights in params.yaml")
+REMEDIES = web.Remedies("Use another scheme.", "Set that it may.", "Name the last one.")
+RULES = web.Rules(WeightsError, "backbone.weights in params.yaml", REMEDIES)
 HERE = dataclasses.replace(RULES, schemes=("http",), private=True)
 """For the servers below."""
 
@@ -113,9 +114,7 @@ def test_only_some_schemes_and_only_hosts(url: str, schemes: tuple[str, ...], ho
     assert caught.value.expected == f"an {schemes[0]}:// address"
     assert caught.value.found == web.without_secrets(url)
     assert caught.value.where == "backbone.weights in params.yaml"
-    assert caught.value.remedy == (
-        "Use https, or set insecure: true for a server of your own (the sha256 is checked all the same)."
-    )
+    assert caught.value.remedy == "Use another scheme."
 
 
 def test_the_rules_say_how_an_address_is_shown() -> None:
@@ -163,7 +162,7 @@ def test_private_addresses_are_asked_where_they_are_allowed(host: str) -> None:
     assert error.expected == "a public address"
     assert error.found == f"https://{host}/w.pt, which is on this machine or in a private network"
     assert error.where == "backbone.weights in params.yaml"
-    assert error.remedy == "If that server is yours and meant, set allow_private: true beside the address."
+    assert error.remedy == "Set that it may."
     assert refusal(f"https://{host}/w.pt", dataclasses.replace(RULES, private=True)) is None
 
 
@@ -228,7 +227,7 @@ def test_redirects_are_followed_as_often_as_the_rules_say(server: Server, hops: 
             pass
         assert caught.value.expected == f"at most {hops} redirects"
         assert caught.value.found == f"more from {server.url('/1')}"
-        assert caught.value.remedy == "Give the final address."
+        assert caught.value.remedy == "Name the last one."
     assert server.asked == asked
 
 

@@ -73,6 +73,42 @@ def test_plain_http_must_be_asked_for(tmp_path: Path, address: str) -> None:
             from_url(url, SHA256, tmp_path, "here", allow_private=True, insecure=url.startswith(("ftp", "file")))
 
 
+@pytest.mark.parametrize(
+    ("url", "insecure", "remedy"),
+    [
+        ("http://h.example/w.pt", False, "Use https, or set insecure: true beside the url for a server of your own"),
+        ("ftp://h.example/w.pt", True, "Correct the url: it begins with https:// or http://, then a host."),
+        ("https://127.0.0.1/w.pt", False, "If that server is yours and meant, set allow_private: true beside the url."),
+    ],
+)
+def test_a_refused_url_names_what_can_be_set_beside_it(tmp_path: Path, url: str, insecure: bool, remedy: str) -> None:
+    """And nothing that is set already."""
+    with pytest.raises(WeightsError) as caught:
+        from_url(url, SHA256, tmp_path, "here", insecure=insecure)
+    assert caught.value.remedy.startswith(remedy)
+
+
+def test_a_refused_address_of_torchvision_has_no_setting_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`weights: IMAGENET1K_V1` has neither `insecure` nor `allow_private`: a url of one's own, or a file."""
+    import torch
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    remedies = []
+    for scheme in ("https", "http"):
+        checkpoint = Published(f"{scheme}://127.0.0.1/w.pth", SHA256[:8], backbone("resnet50").preprocessing)
+        with pytest.raises(WeightsError) as caught:
+            downloads.from_torchvision(checkpoint, tmp_path / "cache", "here")
+        remedies.append(caught.value.remedy)
+    by_hand = "download the file yourself and set weights: {file: PATH}."
+    assert remedies == [
+        "If a mirror of your own is meant, set weights: "
+        f"{{url: 'https://127.0.0.1/w.pth', sha256: …, allow_private: true}}; otherwise {by_hand}",
+        f"The server sends us on to another address: {by_hand}",
+    ]
+
+
 def test_a_refused_address_is_shown_without_its_secrets(tmp_path: Path) -> None:
     """Neither password nor token reaches a message; the port does."""
     with pytest.raises(WeightsError) as caught:
@@ -109,7 +145,7 @@ def test_a_copy_of_torch_hub_is_used_if_it_is_the_file(
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     asked: list[str] = []
-    monkeypatch.setattr(downloads, "from_url", lambda url, *_: asked.append(url) or tmp_path / "fetched")
+    monkeypatch.setattr(downloads, "from_url", lambda url, *_, **__: asked.append(url) or tmp_path / "fetched")
     checkpoint = Published(f"{address}/w-{SHA256[:8]}.pth?x=1", SHA256[:8], backbone("resnet50").preprocessing)
     copy = tmp_path / "hub/checkpoints" / f"w-{SHA256[:8]}.pth"
     copy.parent.mkdir(parents=True)

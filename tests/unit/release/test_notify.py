@@ -76,11 +76,77 @@ def test_an_address_may_begin_with_a_variable(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ParamsError, match="a value in the environment variable GRAFTLINE_TEST_BASE; found no such"):
         notify.address(webhook)
     monkeypatch.setenv("GRAFTLINE_TEST_BASE", "s3cret")
-    with pytest.raises(ParamsError, match="that begins the address; found another value") as caught:
+    with pytest.raises(ParamsError, match="beginning of the webhook's URL in the environment variable") as caught:
         notify.address(webhook)
     assert "s3cret" not in str(caught.value)
+    assert caught.value.expected.endswith(" GRAFTLINE_TEST_BASE")
+    assert caught.value.found == "another value (not shown: it may hold a secret)"
+    assert caught.value.remedy == "export GRAFTLINE_TEST_BASE=https://…, or set notify.webhook to null."
     monkeypatch.setenv("GRAFTLINE_TEST_BASE", "https://hooks.example.org")
     assert notify.address(webhook) == "https://hooks.example.org/services/abc"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "$hook/x",
+        "${hook}/x",
+        "${HOOK",
+        "${hook",
+        "$HOOK}",
+        "$hook}",
+        "$HOOK}/x",
+        "$",
+        "$/x",
+        "https://h.example/${key}",
+    ],
+)
+def test_what_only_looks_like_a_variable_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """Also where it is set: small letters within an address, one brace, no name. The address is not shown."""
+    for name in ("hook", "HOOK", "key"):
+        monkeypatch.setenv(name, "https://hooks.example.org")
+    with pytest.raises(ParamsError) as caught:
+        notify.address(Notify(webhook=written))
+    error = caught.value
+    assert error.expected == "$NAME or ${NAME} where a variable stands in the address, its name in capitals"
+    assert error.found == "a $ with something else after it (not shown: it may be a secret)"
+    assert error.where == "notify.webhook in params.yaml"
+    assert error.remedy == (
+        "Write the variable's name in capitals, here and where it is exported, with both braces or none."
+    )
+
+
+@pytest.mark.parametrize("written", ["$hook", "${hook}", "$HOOK", "${HOOK}"])
+def test_a_variable_that_is_the_whole_address_may_have_small_letters(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Its name is in the message where it holds no URL."""
+    name = written.strip("${}")
+    monkeypatch.setenv(name, "https://hooks.example.org/$b")
+    assert notify.address(Notify(webhook=written)) == "https://hooks.example.org/$b"
+    monkeypatch.setenv(name, "s3cret")
+    with pytest.raises(ParamsError) as caught:
+        notify.address(Notify(webhook=written))
+    assert caught.value.expected == f"the webhook's URL in the environment variable {name}"
+    assert caught.value.remedy == f"export {name}=https://…, or set notify.webhook to null."
+
+
+def test_a_dollar_sign_in_an_address_stays() -> None:
+    assert notify.address(Notify(webhook="https://h.example/a$b")) == "https://h.example/a$b"
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("http://127.0.0.1/x", "If that server is yours and meant, set notify.allow_private: true."),
+        ("https:///x", "Correct notify.webhook, or the variable it names: https://, then a host; or set it to null."),
+    ],
+)
+def test_a_refused_address_names_the_setting(url: str, remedy: str) -> None:
+    """A webhook has neither `insecure` nor a digest, and `allow_private` is a key of `notify`."""
+    with pytest.raises(ParamsError) as caught:
+        notify.check(Notify(webhook=url))
+    assert (caught.value.where, caught.value.remedy) == ("notify.webhook in params.yaml", remedy)
 
 
 def test_no_webhook_is_fine() -> None:
