@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import TrainingError
-from pipeline.training.classifiers import logistic
+from pipeline.training.classifiers import linear_probe, logistic
 from pipeline.training.classifiers.linear_probe import Fitter, Head, Scaler, by_scikit_learn, choose_penalty, path
 from pipeline.training.task import Labelled
 
@@ -69,6 +69,7 @@ def test_probabilities_are_scikit_learns(count, dim, classes, penalty, apart, we
     new = clouds(50, dim, classes, apart=apart, seed=seed + 1).features
     new = np.concatenate([new, new if odd == "twice" else np.full((50, extra[odd].shape[1]), 7, np.float32)], axis=1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear_probe, "LARGEST_COPY", 0)
         patch.setattr(logistic, "DOUBLE_UP_TO", 0 if single else logistic.DOUBLE_UP_TO)
         patch.setitem(logistic.GAP, np.dtype(np.float32), logistic.GAP[np.dtype(np.float64)])
         patch.setattr(logistic.Solver, "_is_worth_decomposing", lambda self: anew)
@@ -76,6 +77,141 @@ def test_probabilities_are_scikit_learns(count, dim, classes, penalty, apart, we
     for features in (data.features, new):
         expected = scikit_learns(data, penalty, features, weights)
         np.testing.assert_allclose(probabilities(head, features)[:, np.unique(data.labels)], expected, atol=1e-3)
+
+
+def test_a_large_set_in_single_precision_at_the_shipped_gap():
+    """Within 2e-3 of scikit-learn's, on the rows fitted to and on new ones; two classes of five are rare."""
+    from sklearn.linear_model import LogisticRegression
+
+    random, dim = np.random.default_rng(0), 256
+    mixing = random.normal(size=(dim, dim)) * np.arange(1, dim + 1) ** -0.5
+    centres = random.normal(0, 0.5, (5, dim))
+
+    def drawn(counts: list[int]) -> Labelled:
+        labels = np.repeat(np.arange(5), counts)
+        features = random.normal(size=(len(labels), dim)) @ mixing + centres[labels]
+        return Labelled(features.astype(np.float32), labels)
+
+    data, new = drawn([7000, 6000, 4000, 100, 60]), drawn([200] * 5)
+    scaler, penalties = Scaler.of(data.features), [1e-1, 1e-2, 1e-3]
+    rows = logistic.Rows(data.features, *scaler)
+    assert rows.dtype == np.float32
+    solver = logistic.Solver(rows, data.labels, 5)
+    scaled, model = scaler(data.features), LogisticRegression(tol=1e-7, max_iter=5_000, warm_start=True)
+    for penalty in penalties:
+        found = solver.solve(penalty)
+        head = Head(found.weight.T, found.bias)
+        model.set_params(C=1 / (penalty * len(data))).fit(scaled, data.labels)
+        for features in (scaled, scaler(new.features)):
+            np.testing.assert_allclose(probabilities(head, features), model.predict_proba(features), atol=2e-3)
+
+
+def test_the_gap_shrinks_with_weak_penalties():
+    """By the square root of the penalty below 1e-3, and not without end."""
+    for dtype, gap in logistic.GAP.items():
+        expected = [gap, gap, gap / 10, gap / 100, gap / 100]
+        found = [logistic.tolerated(dtype, penalty) for penalty in (1e5, 1e-3, 1e-5, 1e-7, 1e-9)]
+        np.testing.assert_allclose(found, expected)
+
+
+class Work:
+    """Counts decompositions and the Newton method's passes over rows."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.decompositions = self.passes = 0
+        eigh, loss = np.linalg.eigh, logistic.Solver._loss
+
+        def counted_eigh(given):
+            self.decompositions += len(given) > 20  # the smaller ones are of classes
+            return eigh(given)
+
+        def counted_loss(solver, at, penalty):
+            self.passes += 1
+            return loss(solver, at, penalty)
+
+        patch.setattr(logistic.np.linalg, "eigh", counted_eigh)
+        patch.setattr(logistic.Solver, "_loss", counted_loss)
+
+
+@pytest.mark.parametrize(("count", "dim"), [(600, 700), (1400, 300)])
+def test_few_rows_and_penalties_are_not_decomposed(monkeypatch, count, dim):
+    """One penalty costs what scikit-learn's iterations cost; so do the strongest of a path."""
+    data, work = clouds(count, dim, 2, apart=0.1), Work(monkeypatch)
+    head = next(path(data, [0.1], 2))
+    list(path(data, [1e5, 1e4, 1e3], 2))
+    assert (work.decompositions, work.passes) == (0, 0)
+    expected = by_scikit_learn(data, 0.1, 2)
+    assert head.weight.tobytes() == expected.weight.tobytes()
+
+
+def test_a_decomposition_at_once_where_it_costs_little(monkeypatch):
+    data, work = clouds(400, 30, 3), Work(monkeypatch)
+    next(path(data, [0.1], 3))
+    assert work.decompositions >= 1
+
+
+@pytest.mark.parametrize(("count", "dim", "classes"), [(300, 400, 2), (400, 260, 3), (250, 900, 3)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_newton_method_goes_on_from_scikit_learns_iterations(monkeypatch, count, dim, classes, weighted):
+    """Once they have cost as much as a decomposition, with more and with fewer rows than features: the solutions before
+    and after are those of each penalty alone."""
+    monkeypatch.setattr(linear_probe, "FEW_ITERATIONS", 0)
+    monkeypatch.setattr(linear_probe, "TOLERANCE", 1e-6)
+    data, work = clouds(count, dim, classes, apart=0.1), Work(monkeypatch)
+    weights = np.random.default_rng(0).uniform(0.1, 2, count) if weighted else None
+    penalties = [100.0, 10.0, 1.0, 0.1, 0.01, 1e-3]
+    fitter = Fitter(data, classes)
+    assert fitter._warm is not None
+    for penalty in penalties:
+        found = probabilities(fitter.fit(penalty, weights), data.features)
+        np.testing.assert_allclose(found, scikit_learns(data, penalty, data.features, weights), atol=1e-3)
+    assert fitter._warm is None
+    assert work.passes > 0
+
+
+@pytest.mark.parametrize("dim", [20, 90])
+def test_a_search_that_begins_at_the_solution_is_at_its_end(monkeypatch, dim):
+    """Also in the rows' span, where other weights give the same answers."""
+    data = clouds(60, dim, 3)
+    scaler = Scaler.of(data.features)
+    there = logistic.Solver(logistic.Rows(data.features, *scaler), data.labels, 3).solve(0.1)
+    again, work = logistic.Solver(logistic.Rows(data.features, *scaler), data.labels, 3), Work(monkeypatch)
+    again.begin(there.weight, there.bias)
+    np.testing.assert_allclose(again.solve(0.1).weight, there.weight, atol=1e-9)
+    assert work.passes == 1
+
+
+def test_too_large_a_product_is_not_even_begun(monkeypatch):
+    """Features beyond the largest decomposition count as uncorrelated throughout."""
+    monkeypatch.setattr(logistic, "LARGEST_DECOMPOSED", 25)
+    monkeypatch.setattr(logistic, "FEWEST_PRODUCTS", 0)
+    data, work = clouds(2000, 30, 3), Work(monkeypatch)
+    monkeypatch.setattr(logistic.Solver, "_decompose", None)
+    list(path(data, PENALTIES, 3))
+    assert work.decompositions == 0
+
+
+def test_one_class_is_told():
+    data = clouds(20, 4, 2)
+    with pytest.raises(TrainingError, match=r"^A probe tells classes apart, .* fitted to are all of one class\.$"):
+        Fitter(Labelled(data.features, np.ones(20, int)), 2)
+
+
+@pytest.mark.parametrize("dim", [4, 300])
+def test_rows_without_weight_are_told(recwarn, dim):
+    """Whichever solver would begin."""
+    data = clouds(400, dim, 2)
+    with pytest.raises(TrainingError, match=r"^All images weigh nothing, so no probe can be fitted to them\.$"):
+        Fitter(data, 2).fit(0.1, np.zeros(400))
+    assert not recwarn.list
+
+
+def test_a_class_without_weight_is_solved(recwarn):
+    """Its curvature is zero, or nearly; no number overflows."""
+    data = clouds(90, 4, 3)
+    solver = logistic.Solver(logistic.Rows(data.features, *Scaler.of(data.features)), data.labels, 3)
+    assert np.isfinite(solver.solve(1e-3, (data.labels != 2) * 1.5).weight).all()
+    assert not recwarn.list
 
 
 @settings(max_examples=10, deadline=None)
