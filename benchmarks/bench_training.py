@@ -20,9 +20,9 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,32 +63,32 @@ def ours(problem: Problem, epochs: int, **fields: Any) -> Timed:
 
     strategy = partial if "frozen_blocks" in fields else lp_ft
     shutil.rmtree(problem.context.scratch, ignore_errors=True)  # else it goes on from the last turn's checkpoint
-    marks = [time.perf_counter()]
-    with _epochs_noted(marks):
+    with _steps_of_epochs() as seconds:
         strategy.fit(problem.task, strategy.Params(epochs=epochs, patience=None, **fields), problem.context)
-    images = -(-len(problem.task.fit_images) // BATCH) * BATCH  # every batch is whole
-    return Timed([after - before for before, after in pairwise(marks)], images)
+    return Timed(seconds, -(-len(problem.task.fit_images) // BATCH) * BATCH)  # every batch is whole
 
 
-class _epochs_noted:  # a context manager, used as a word
-    """Appends the time at which each epoch's steps end; validation and checkpoints fall to the epoch after."""
+@contextmanager
+def _steps_of_epochs() -> Iterator[list[float]]:
+    """Seconds of each epoch's steps: without validation and checkpoints, which the other loops do not have."""
+    from pipeline.training.engine import _Loop
 
-    def __init__(self, marks: list[float]) -> None:
-        from pipeline.training.engine import _Loop
+    begin, end = _Loop._epoch, _Loop._finish_epoch
+    started, seconds = [0.0], []
 
-        self._loop, self._real, self._marks = _Loop, _Loop._finish_epoch, marks
+    def beginning(*args: Any) -> None:
+        started[0] = time.perf_counter()
+        begin(*args)
 
-    def __enter__(self) -> None:
-        real, marks = self._real, self._marks
+    def ending(*args: Any) -> None:
+        seconds.append(time.perf_counter() - started[0])
+        end(*args)
 
-        def noting(*args: Any) -> None:
-            marks.append(time.perf_counter())
-            real(*args)
-
-        self._loop._finish_epoch = noting  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        self._loop._finish_epoch = self._real  # type: ignore[method-assign]
+    _Loop._epoch, _Loop._finish_epoch = beginning, ending  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        _Loop._epoch, _Loop._finish_epoch = begin, end  # type: ignore[method-assign]
 
 
 def loader(folder: Path) -> Any:
@@ -269,7 +269,7 @@ def main() -> None:
     frozen = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
     text = (
         f"{table(header, speeds)}\n\n{table(frozen, savings)}\n\n{CORES} threads, batches of {BATCH}, {given.images} "
-        f"images; the first table holds medians of {given.turns} turns, the second one turn; {provenance()}."
+        f"images; the first table holds medians of {given.turns} turn(s), the second one turn; {provenance()}."
     )
     print(text)
     if given.write:
@@ -291,7 +291,7 @@ def _problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
             (photos / label / path.name).symlink_to(path)
     given = [f"ingest.target={{name: table, path: {write_table(root, rows)}}}", "ingest.source=null"]
     given += ["validate.near_duplicates=null", "ingest.near_duplicates.max_distance=0", "validate.min_images=1"]
-    given += [f"backbone={{name: {name}, weights: none}}", f"train.batch_size={BATCH}"]
+    given += [f"backbone={{name: {name}, weights: none}}", f"train.batch_size={BATCH}", "train.min_steps_per_epoch=1"]
     return prepared(folder, 0, given), photos
 
 
