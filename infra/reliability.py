@@ -2,6 +2,7 @@
 
     python -m infra.reliability                  # every test that a promise names, the long ones too; then the table
     python -m infra.reliability run tests/faults/test_rollbacks.py -k rehearsal    # some of them: pytest's arguments
+    python -m infra.reliability run -m "not slow and not faults"                   # those of the default suite
     python -m infra.reliability render           # the table alone, from docs/reliability.json
 
 ``tests/faults/promises.toml`` says what is promised under which fault and names the tests. ``docs/reliability.json``
@@ -106,7 +107,8 @@ def run(arguments: Sequence[str]) -> int:
     chosen = (
         list(arguments) if any(word.startswith("tests") for word in arguments) else [*_named(promises()), *arguments]
     )
-    code = int(pytest.main([*chosen, "-m", "", "--rootdir", str(ROOT)], plugins=[recorder]))
+    which = [] if "-m" in chosen else ["-m", ""]  # the long ones too, unless a choice is given
+    code = int(pytest.main([*chosen, *which, "--rootdir", str(ROOT)], plugins=[recorder]))
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return code
     before = load()
