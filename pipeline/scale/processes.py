@@ -73,10 +73,12 @@ class Processes(NamedTuple):
         return Rows(self.rank * images // self.size, (self.rank + 1) * images // self.size, images)
 
     def summed(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in each of them."""
-        if not self.is_alone:
-            distributed.all_reduce(values)
-        return values
+        """The sum over all processes, in each of them; on the values' own device, whichever one carries the sum."""
+        if self.is_alone:
+            return values
+        carried = values.cuda() if distributed.get_backend() == "nccl" else values
+        distributed.all_reduce(carried)
+        return carried.to(values.device)
 
     def of_first(self, value: Value) -> Value:
         """The first process's value, in each of them."""

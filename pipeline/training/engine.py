@@ -293,9 +293,7 @@ class _Loop:
         state = self.state
         before = _Before(_copy(self.network.state_dict()), _copy(self.objective.state_dict()))
         seed = derive(self.seed, self.name, phase.name, "epoch", state.epoch)
-        torch.manual_seed(
-            seed if self.processes.is_first else derive(seed, "process", self.processes.rank)
-        )  # for dropout
+        torch.manual_seed(self.processes.seed(seed))
         generator = torch.Generator().manual_seed(seed)
         self.network.eval()
         self.objective.begin_epoch(self.network, self.device)
@@ -551,7 +549,7 @@ def score(
         logits = network(views)
         found[number, 0] = functional.cross_entropy(logits, labels, reduction="sum").item()
         found[number, 1] = (logits.argmax(dim=1) == labels).sum().item()
-    losses, hits = (sum(column) for column in processes.summed(found.to(device)).cpu().T.tolist())
+    losses, hits = (sum(column) for column in processes.summed(found).T.tolist())
     return Score(losses / len(images), hits / len(images))
 
 

@@ -5,7 +5,6 @@ All servers are on this machine.
 
 from __future__ import annotations
 
-import http.server
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from refusals import assert_refused, in_this_process
+from web_server import Page, Server, serving
 
 from pipeline.core import digests, web
 from pipeline.core.errors import ParamsError, ServiceError, WeightsError
@@ -47,46 +47,19 @@ LINK = ("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "224.0.0.1")
 """The link itself, where rented machines find their keys, and a group."""
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Pages(Server):
     """Answers each path with what ``pages`` does."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        self.asked: list[str] = []
         self.pages: dict[str, Callable[[Page], None]] = {"/w.pt": lambda page: page.send(CONTENT)}
-        super().__init__(("127.0.0.1", 0), Page)
-
-    def url(self, path: str, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.server_port}{path}"
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        self.server.pages[self.path](self)
-
-    do_POST = do_GET
-
-    def send(self, content: bytes, status: int = 200, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        super().__init__(lambda page: self.pages[page.path](page))
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+def server() -> Iterator[Pages]:
+    server = Pages()
+    with serving(server):
         yield server
-        server.shutdown()
 
 
 def fetched(url: str, cache: Path, **options: object) -> Path:
@@ -102,7 +75,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("host", HERE)
-def test_a_private_address_must_be_allowed(server: Server, tmp_path: Path, host: str) -> None:
+def test_a_private_address_must_be_allowed(server: Pages, tmp_path: Path, host: str) -> None:
     """However it is written; the message names the setting that allows it."""
     with pytest.raises(WeightsError, match=r"Expected a public address.*private network") as caught:
         fetched(server.url("/w.pt", host), tmp_path, allow_private=False)
@@ -119,7 +92,7 @@ def test_an_address_of_the_link_is_never_asked(tmp_path: Path, host: str) -> Non
 
 
 def test_a_name_that_resolves_otherwise_a_moment_later(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address at the other end is looked at once more before anything is asked of it."""
     real, answers = socket.getaddrinfo, iter(["93.184.216.34"])
@@ -142,7 +115,7 @@ def test_a_name_that_resolves_otherwise_a_moment_later(
         ("http://[::1", None),
     ],
 )
-def test_each_redirect_is_checked(server: Server, tmp_path: Path, location: str, found: str | None) -> None:
+def test_each_redirect_is_checked(server: Pages, tmp_path: Path, location: str, found: str | None) -> None:
     """A server cannot send us where the address itself could not lead."""
     server.pages["/moved"] = lambda page: page.send(b"", 302, location=location)
     with pytest.raises((WeightsError, ServiceError), match=found) as caught:
@@ -152,7 +125,7 @@ def test_each_redirect_is_checked(server: Server, tmp_path: Path, location: str,
     assert [] == files_below(tmp_path)
 
 
-def test_a_redirect_to_a_private_address(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redirect_to_a_private_address(server: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a public server to this machine: the first hop is fine, the second is refused."""
     asked: list[str] = []
     real = web._check_address
@@ -170,7 +143,7 @@ def test_a_redirect_to_a_private_address(server: Server, tmp_path: Path, monkeyp
     assert server.url("/w.pt") == asked[-1]
 
 
-def test_redirects_are_followed_and_end(server: Server, tmp_path: Path) -> None:
+def test_redirects_are_followed_and_end(server: Pages, tmp_path: Path) -> None:
     """A few, as mirrors need them; not for ever."""
     server.pages["/moved"] = lambda page: page.send(b"", 302, location="/w.pt")
     assert CONTENT == fetched(server.url("/moved"), tmp_path / "one").read_bytes()
@@ -185,7 +158,7 @@ def test_redirects_are_followed_and_end(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told in the header", "found while it comes"])
-def test_a_file_that_is_too_large(server: Server, tmp_path: Path, told: bool) -> None:
+def test_a_file_that_is_too_large(server: Pages, tmp_path: Path, told: bool) -> None:
     """Not fetched where its size is told; given up where it is not. Nothing of it stays."""
     headers = {"content_length": 10**13} if told else {}
 
@@ -200,7 +173,7 @@ def test_a_file_that_is_too_large(server: Server, tmp_path: Path, told: bool) ->
     assert [] == files_below(tmp_path)
 
 
-def test_a_packed_answer_is_not_unpacked(server: Server, tmp_path: Path) -> None:
+def test_a_packed_answer_is_not_unpacked(server: Pages, tmp_path: Path) -> None:
     """It may be a thousand times larger than it is; the header asks for the file as it is."""
     server.pages["/w.gz"] = lambda page: page.send(b"\x1f\x8b", content_encoding="gzip")
     with pytest.raises(WeightsError, match=r"the file as it is; found one that the server has packed \(gzip\)"):
@@ -208,7 +181,7 @@ def test_a_packed_answer_is_not_unpacked(server: Server, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("part", ["header", "body"])
-def test_a_server_that_drips(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+def test_a_server_that_drips(server: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """A byte now and then keeps every single wait short; the whole has an end all the same."""
     monkeypatch.setattr(downloads, "WHOLE_S", 0.5)
     stop = threading.Event()
@@ -240,7 +213,7 @@ def test_an_artifact_lies_with_the_store(tmp_path: Path, uri: str) -> None:
         from_mlflow(uri, SHA256, tmp_path, "here", tracking_uri="http://store:5000")
 
 
-def test_a_private_webhook_must_be_allowed(server: Server) -> None:
+def test_a_private_webhook_must_be_allowed(server: Pages) -> None:
     """The same rules; the address itself is in no message."""
     server.pages["/s3cret"] = lambda page: page.send(b"")
     with pytest.raises(ParamsError, match="Expected a public address") as caught:
@@ -250,7 +223,7 @@ def test_a_private_webhook_must_be_allowed(server: Server) -> None:
     assert notify.send(Notify(webhook=server.url("/s3cret"), allow_private=True), {"text": "hello"})
 
 
-def test_a_webhook_that_sends_us_on_is_not_followed(server: Server) -> None:
+def test_a_webhook_that_sends_us_on_is_not_followed(server: Pages) -> None:
     """The notice is for the address that was named."""
     server.pages["/moved"] = lambda page: page.send(b"", 307, location="/elsewhere")
     with pytest.raises(ServiceError, match="answered 307"):
@@ -259,7 +232,7 @@ def test_a_webhook_that_sends_us_on_is_not_followed(server: Server) -> None:
 
 
 def test_the_command_ends_with_2(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One message with the setting's name, before anything is asked."""
     weights = f"{{url: {server.url('/w.pt')}, sha256: {SHA256}, insecure: true}}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from pipeline.features.options import ExtractionOptions
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import BackboneWeights, random_weights
 from pipeline.scale.options import Scale
+from pipeline.serving.reference import one_thread
 from pipeline.training.engine import fit
 
 pytestmark = [
@@ -38,19 +38,9 @@ TESTS = Path(__file__).resolve().parents[1]
 RAY = Scale(engine="ray", workers=2)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with _one_thread():
+def _on_one_thread() -> Iterator[None]:
+    with one_thread():
         yield
 
 

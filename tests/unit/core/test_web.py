@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.server
 import logging
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from web_server import Page, Server, serving
 
 from pipeline.core import web
 from pipeline.core.errors import InputError, WeightsError
@@ -30,44 +30,11 @@ HERE = dataclasses.replace(RULES, schemes=("http",), private=True)
 """For the servers below."""
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers as ``page`` does, and notes which paths were asked for."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.page: Callable[[Page], None] = lambda page: page.send(200, b"content")
-        super().__init__(("127.0.0.1", 0), Page)
-
-    def url(self, path: str = "/w.pt") -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        self.server.page(self)
-
-    def send(self, status: int, content: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    server = Server(lambda page: page.send(b"content"))
+    with serving(server):
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -199,8 +166,8 @@ def test_every_address_of_a_name_is_looked_at(monkeypatch: pytest.MonkeyPatch) -
 def test_an_answer_is_read_in_the_block(server: Server) -> None:
     """And closed after it; headers are sent on."""
     heard: list[str | None] = []
-    server.page = lambda page: (heard.append(page.headers["X-Name"]), page.send(200, b"content"))
-    with web.answer("GET", server.url(), HERE, headers={"X-Name": "value"}) as response:
+    server.page = lambda page: (heard.append(page.headers["X-Name"]), page.send(b"content"))
+    with web.answer("GET", server.url("/w.pt"), HERE, headers={"X-Name": "value"}) as response:
         assert not response.is_closed
         assert response.read() == b"content"
     assert response.is_closed
@@ -208,7 +175,7 @@ def test_an_answer_is_read_in_the_block(server: Server) -> None:
 
 
 def test_an_answer_is_closed_also_where_it_was_not_read(server: Server) -> None:
-    with pytest.raises(KeyError), web.answer("GET", server.url(), HERE) as response:
+    with pytest.raises(KeyError), web.answer("GET", server.url("/w.pt"), HERE) as response:
         raise KeyError("what the caller looked for")
     assert response.is_closed
 
@@ -217,7 +184,7 @@ def test_an_answer_is_closed_also_where_it_was_not_read(server: Server) -> None:
 def test_redirects_are_followed_as_often_as_the_rules_say(server: Server, hops: int, asked: list[str]) -> None:
     """With no hop at all the answer is the redirect itself; with some, one too many is refused: the message names the
     address that was given."""
-    server.page = lambda page: page.send(302, location=f"/{int(page.path[1:]) + 1}")
+    server.page = lambda page: page.send(b"", 302, location=f"/{int(page.path[1:]) + 1}")
     rules = dataclasses.replace(HERE, hops=hops)
     if hops == 0:
         with web.answer("GET", server.url("/1"), rules) as response:
@@ -237,7 +204,7 @@ def test_who_is_at_the_other_end_counts(server: Server, monkeypatch: pytest.Monk
     url = f"http://me:pw@127.0.0.1:{server.server_port}/w.pt"
     with pytest.raises(WeightsError) as caught, web.answer("GET", url, dataclasses.replace(HERE, private=False)):
         pass
-    assert caught.value.found == f"{server.url()}, which is on this machine or in a private network"
+    assert caught.value.found == f"{server.url('/w.pt')}, which is on this machine or in a private network"
     assert server.asked == []
 
 
@@ -250,7 +217,7 @@ def test_what_a_proxy_is_at_is_its_own_affair(server: Server, monkeypatch: pytes
     with web.answer("GET", "http://weights.example/w.pt", rules) as response:
         assert response.read() == b"content"
     assert server.asked == ["http://weights.example/w.pt"]
-    with pytest.raises(WeightsError, match="Expected a public address"), web.answer("GET", server.url(), rules):
+    with pytest.raises(WeightsError, match="Expected a public address"), web.answer("GET", server.url("/w.pt"), rules):
         pass
 
 
@@ -279,14 +246,14 @@ def test_a_body_that_drips_has_an_end(server: Server, length: str | None) -> Non
     stop = threading.Event()
 
     def dripping(page: Page) -> None:
-        page.send(200, **({"Content-Length": length} if length else {}))
+        page.send(b"", **({"Content_Length": length} if length else {}))
         with contextlib.suppress(OSError):
             while not stop.wait(0.02):
                 page.wfile.write(b"x")
 
     server.page = dripping
     rules = dataclasses.replace(HERE, whole_s=0.2, wait_s=10)
-    with pytest.raises(web.TooSlowError) as caught, web.answer("GET", server.url(), rules) as response:
+    with pytest.raises(web.TooSlowError) as caught, web.answer("GET", server.url("/w.pt"), rules) as response:
         response.read()
     stop.set()
     assert str(caught.value) == "it took longer than 0 s"
@@ -300,7 +267,7 @@ def test_a_secure_connection_has_an_end_too(
     stop = threading.Event()
 
     def dripping(page: Page) -> None:
-        page.send(200)
+        page.send(b"")
         with contextlib.suppress(OSError):
             while not stop.wait(0.02):
                 page.wfile.write(b"x")
@@ -340,7 +307,7 @@ def test_a_server_that_says_nothing_is_given_up(server: Server) -> None:
     stop = threading.Event()
     server.page = lambda page: stop.wait(10)
     rules = dataclasses.replace(HERE, wait_s=0.1, whole_s=3)
-    with pytest.raises(httpx.ReadTimeout), web.answer("GET", server.url(), rules):
+    with pytest.raises(httpx.ReadTimeout), web.answer("GET", server.url("/w.pt"), rules):
         pass
     stop.set()
 
