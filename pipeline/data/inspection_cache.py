@@ -8,6 +8,7 @@ What is read later is compared with its digest all the same.
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
@@ -28,6 +29,9 @@ from pipeline.data.inspection import Inspection, inspect
 
 SETTLED_NS = 2 * 10**9
 """Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
+
+DIGEST_LENGTH = 64
+"""Hex digits before the table: Parquet's own checksums leave out its footer, which says what the pages mean."""
 
 CODECS = ("libjpeg_turbo", "jpg_2000", "webp", "avif", "zlib", "libtiff")
 
@@ -88,7 +92,7 @@ class InspectionCache:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._file = folder and folder / f"inspections-{made_by()[:16]}.parquet"
+        self._file = folder and folder / f"inspections-{made_by()[:16]}.checked"
         self._before: dict[str, tuple[State, Inspection]] = _loaded(self._file)
         self._used: dict[str, tuple[State, Inspection]] = {}
 
@@ -124,12 +128,14 @@ class InspectionCache:
         columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
         try:
             table = pa.table([list(column) for column in columns], schema=pa.schema(list(COLUMNS.items())))
+            written = io.BytesIO()
+            pq.write_table(table, written)
             with replacing(self._file) as fresh:
-                pq.write_table(table, fresh, write_page_checksum=True)
+                fresh.write_bytes(digests.of_bytes(written.getvalue()).encode() + written.getvalue())
         except (OSError, OverflowError, pa.ArrowException) as error:
             print(f"  what was seen could not be kept, and is looked at anew the next time: {error}", flush=True)
             return
-        for old in self._file.parent.glob("inspections-*.parquet"):
+        for old in self._file.parent.glob("inspections-*"):
             if old != self._file:
                 old.unlink(missing_ok=True)
 
@@ -139,7 +145,11 @@ def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:
     if file is None or not file.is_file():
         return {}
     try:
-        columns = pq.read_table(file, page_checksum_verification=True).to_pydict()
+        kept = file.read_bytes()
+        digest, written = kept[:DIGEST_LENGTH], kept[DIGEST_LENGTH:]
+        if digests.of_bytes(written).encode() != digest:
+            return {}
+        columns = pq.read_table(pa.BufferReader(written)).to_pydict()
         states = zip(*(columns[name] for name in State._fields), strict=True)
         seen = zip(*(columns[name] for name in Inspection._fields), strict=True)
         return {

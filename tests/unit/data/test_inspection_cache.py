@@ -148,11 +148,12 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(
 
 
 def test_flipped_bits_are_never_believed(run: Run, read: list[str], tmp_path: Path) -> None:
-    """Whatever bit of the file flips, what comes out is what the files hold."""
+    """Whatever bit of the file flips, of the table or of the footer that says how to read it, the truth comes out."""
     first = run()
     (file,) = (tmp_path / "cache").iterdir()
     whole, random = file.read_bytes(), np.random.default_rng(0)
-    for place in random.integers(0, 8 * len(whole), 60):
+    anywhere, footer = random.integers(0, 8 * len(whole), 60), 8 * len(whole) - random.integers(1, 8_000, 60)
+    for place in (*anywhere, *footer):
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << (place % 8)
         file.write_bytes(damaged)
