@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.errors import ParamsError
 from pipeline.core.seeding import seed_torch
 
@@ -78,13 +79,14 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 @contextlib.contextmanager
 def computing(requested: str, seed: int, threads: int) -> Iterator[torch.device]:
-    """Seed torch, fix its thread count for the block, and yield the device."""
+    """Seed torch, fix its thread count and keep its memory for the block, and yield the device."""
     import torch
 
     before = torch.get_num_threads()
     seed_torch(seed)
     torch.set_num_threads(threads)
     try:
-        yield choose(requested)
+        with freed_memory_kept():
+            yield choose(requested)
     finally:
         torch.set_num_threads(before)

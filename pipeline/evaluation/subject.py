@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.device import memory_format
 from pipeline.data.loading import as_tensor
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import normalise, prepared_square, training_side_px
@@ -20,7 +21,7 @@ class Subject:
     def __init__(
         self, network: Network, preprocessing: Preprocessing, classes: list[str], device: torch.device
     ) -> None:
-        self.network = network.to(device)
+        self.network = network.to(device).to(memory_format=memory_format(device))
         self.preprocessing, self.classes, self.device = preprocessing, classes, device
 
     @property

@@ -2,7 +2,7 @@
 
 At batch 1 every image keeps its own size, so that the compiled resize is tried on the sizes that occur. Larger batches
 need images of one size: they are brought to the size of the first, and both sides see the same pixels. The network
-answers those once, in batches of its own; the file answers them at every batch size.
+answers each set of pixels once, on a thread of its own; the file answers them at every batch size.
 
 Heads that compare (trees, nearest neighbours) jump: where a feature lies on a threshold up to the last bit of a float,
 network and file may fall to different sides. ``step`` is the largest change of a probability that one such comparison
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.files import Document
 from pipeline.serving.int8_trial import Quantisation
-from pipeline.serving.predictor import batches_by_size
 
 if TYPE_CHECKING:
     from pipeline.serving.predictor import Predictor
@@ -106,9 +106,10 @@ def compare(
         batched_images: this many of the images are used for each batch size above 1.
         step: of the network's head; see :class:`ParityReport`.
     """
-    even: list[np.ndarray] = []
-    batches = [_compare(_answered(reference, _keeping(images, even, batched_images), 1), predictor, 1, step)]
-    expected = list(_answered(reference, even, REFERENCE_BATCH))
+    alone = mapped_ahead(lambda image: (image, reference(np.stack([image]))[0]), images, workers=1)
+    even = _Even(batched_images)
+    batches = [_compare(even.keeping(alone), predictor, 1, step)]
+    expected = even.answered(reference)
     batches += [_compare(expected, predictor, size, step) for size in batch_sizes if size > 1]
     return ParityReport(
         images=batches[0].images,
@@ -120,12 +121,6 @@ def compare(
         step=step,
         batches=batches,
     )
-
-
-def _answered(reference: Reference, images: Iterable[np.ndarray], batch_size: int) -> Iterator[Answered]:
-    """Each image with the network's answer; images of other sizes may overtake one another."""
-    for _, batch in batches_by_size(images, batch_size):
-        yield from zip(batch, reference(batch), strict=True)
 
 
 def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int, step: float) -> BatchParity:
@@ -163,13 +158,32 @@ def _tied(probabilities: np.ndarray, step: float) -> np.ndarray:
     return first - second <= FLIPS * step
 
 
-def _keeping(images: Iterable[np.ndarray], even: list[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """Pass ``images`` on, and keep the first ``count`` in ``even`` at the size of the first."""
-    for image in images:
-        if len(even) < count:
-            height, width = even[0].shape[:2] if even else _small(*image.shape[:2])
-            even.append(_resized(image, height, width))
-        yield image
+class _Even:
+    """The first images of a stream, brought to the size of the first."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._images: list[np.ndarray] = []
+        self._answers: dict[int, np.ndarray] = {}
+        """Of those whose pixels the network has seen, by number."""
+
+    def keeping(self, answered: Iterable[Answered]) -> Iterator[Answered]:
+        """Pass ``answered`` on, and keep what is needed of it."""
+        for image, answer in answered:
+            if len(self._images) < self._count:
+                height, width = self._images[0].shape[:2] if self._images else _small(*image.shape[:2])
+                self._images.append(_resized(image, height, width))
+                if self._images[-1] is image:
+                    self._answers[len(self._images) - 1] = answer
+            yield image, answer
+
+    def answered(self, reference: Reference) -> list[Answered]:
+        """What was kept, in its order; what the network has not seen, it answers now."""
+        unseen = [number for number in range(len(self._images)) if number not in self._answers]
+        for numbers in batched(unseen, REFERENCE_BATCH):
+            answers = reference(np.stack([self._images[number] for number in numbers]))
+            self._answers |= zip(numbers, answers, strict=True)
+        return [(image, self._answers[number]) for number, image in enumerate(self._images)]
 
 
 def _small(height: int, width: int) -> tuple[int, int]:
