@@ -185,7 +185,7 @@ def our_training(problem: Problem, batch_size: int, epochs: int, use: Utilisatio
     short = seconds(1)
     with use.sampled():
         long = seconds(1 + epochs)
-    images = len(problem.task.fit_images) // batch_size * batch_size
+    images = -(-len(problem.task.fit_images) // batch_size) * batch_size  # every batch is whole
     return epochs * images / (long - short)
 
 

@@ -2,15 +2,18 @@
 
 One photo of 500 × 400 px and batches of 32 of them, answered in turn by the exported file (float32 and int8; uint8
 images in), by the same network in ONNX Runtime without preprocessing (prepared float images in), and by torch eager
-with its preprocessing. One thread each, so that cores do not decide. Weights are those in the folder of real data.
+with its preprocessing, its channels first or last. One thread each, so that cores do not decide. Weights are those in
+the folder of real data.
 
 ``--write`` puts the table into the docs.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +32,7 @@ from pipeline.serving.quantisation import quantise
 BACKBONES = ("resnet18", "mobilenet_v2")
 CLASSES = [f"class{number}" for number in range(10)]
 BATCH = 32
-HOW = ("exported file", "exported file, int8", "bare, no preprocessing", "torch eager")
+HOW = ("exported file", "exported file, int8", "bare, no preprocessing", "torch eager", "torch eager, channels last")
 
 
 def calls(name: str, images: np.ndarray) -> dict[str, Callable[[], object]]:
@@ -52,14 +55,22 @@ def calls(name: str, images: np.ndarray) -> dict[str, Callable[[], object]]:
 
     prepared = seen().numpy()
 
+    lying = copy.deepcopy(network).to(memory_format=torch.channels_last)
+
     @torch.inference_mode()
-    def eager() -> object:
-        return network(seen())
+    def eager(module: torch.nn.Module) -> object:
+        return module(seen())
 
     return dict(
         zip(
             HOW,
-            (lambda: whole.run(images), lambda: eight.run(images), lambda: alone.run(None, {given: prepared}), eager),
+            (
+                lambda: whole.run(images),
+                lambda: eight.run(images),
+                lambda: alone.run(None, {given: prepared}),
+                partial(eager, network),
+                partial(eager, lying),
+            ),
             strict=True,
         )
     )

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,13 +37,12 @@ ENOUGH_FOR_EACH = 3
 """Labelled components a class needs for one each in train, val and test."""
 
 
-@dataclass
-class _Part:
-    """A component that may be drawn."""
+class _Part(NamedTuple):
+    """A component that may be drawn. There are as many as images, so what many share is kept once."""
 
     key: str
-    rows: list[int] = field(default_factory=list)
-    labels: frozenset[str] = frozenset()
+    rows: list[int]
+    labels: frozenset[str]
 
 
 def assign(
@@ -90,13 +89,14 @@ def _parts(images: pd.DataFrame, component: np.ndarray) -> dict[int, _Part]:
         rows[component[row]].append(int(row))
     own = images["group"].where(images["group"].notna(), images["id"]).to_numpy(dtype=object)
     labels = images["label"].to_numpy(dtype=object)
-    return {number: _part(members, own, labels) for number, members in rows.items()}
+    strata: dict[frozenset[str], frozenset[str]] = {}
+    return {number: _part(members, own, labels, strata) for number, members in rows.items()}
 
 
-def _part(rows: list[int], own: np.ndarray, labels: np.ndarray) -> _Part:
+def _part(rows: list[int], own: np.ndarray, labels: np.ndarray, strata: dict[frozenset[str], frozenset[str]]) -> _Part:
     """Its key is the smallest of its members' groups or ids: the same in whatever order they come."""
     known = frozenset(labels[row] for row in rows if not pd.isna(labels[row]))
-    return _Part(key=min(own[rows]), rows=rows, labels=known)
+    return _Part(key=min(own[row] for row in rows), rows=rows, labels=strata.setdefault(known, known))
 
 
 def _draw_test(parts: list[_Part], share: float) -> set[str]:

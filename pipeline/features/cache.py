@@ -71,8 +71,9 @@ class FeatureCache:
         """
         places = np.array([self._place[image_id] for image_id in ids], dtype=np.int64).reshape(-1, 2)
         gathered = np.empty((len(places), feature_dim), dtype=dtype)
-        for number in np.unique(places[:, 0]):
-            chosen = places[:, 0] == number
+        by_segment = np.argsort(places[:, 0], kind="stable")
+        numbers, starts = np.unique(places[by_segment, 0], return_index=True)
+        for number, chosen in zip(numbers, np.split(by_segment, starts[1:]), strict=True):
             gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
 
