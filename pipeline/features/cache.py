@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ class FeatureCache:
         gathered = np.empty((len(places), feature_dim), dtype=dtype)
         by_segment = np.argsort(places[:, 0], kind="stable")
         numbers, starts = np.unique(places[by_segment, 0], return_index=True)
-        for number, chosen in zip(numbers, np.split(by_segment, starts[1:]), strict=True):
+        for number, (start, end) in zip(numbers, pairwise([*starts, len(by_segment)]), strict=True):
+            chosen = by_segment[start:end]
             gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
 

@@ -22,6 +22,13 @@ def test_gathers_over_segments_in_the_order_asked_for(tmp_path: Path) -> None:
         assert 3 == len(store)
 
 
+def test_nothing_asked_for_is_an_empty_table(tmp_path: Path) -> None:
+    """A source that is not there has no features, and a width all the same."""
+    cache = FeatureCache(tmp_path)
+    cache.add(["a"], np.ones((1, 3), np.float32))
+    assert cache.gather([], 3, "float32").shape == (0, 3)
+
+
 def test_half_a_segment_is_no_segment(tmp_path: Path) -> None:
     """What a killed writer leaves behind under a temporary name is not seen."""
     cache = FeatureCache(tmp_path / "cache")
