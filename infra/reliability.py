@@ -24,8 +24,9 @@ import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from infra.variants import KINDS, Kind, variants
 from pipeline.core.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,8 @@ CASES = "cases"
 TOTALS = ("kills", "races", "mutants", "canaries")
 """Counted over all rows; a mutant is held when it neither crashes, hangs nor differs, a canary when nobody finds it."""
 
-Kind = Literal["default", "faults"]
+ALL = "all"
+
 Results = dict[str, dict[Kind, dict[str, Any]]]
 """By test function, then by the run it belongs to: ``tries`` {unit: [tried, held]}, ``skipped`` {why: cases}, notes."""
 
@@ -55,8 +57,26 @@ class Promise(NamedTuple):
     unit: str = CASES
     """What a parameter of these tests is."""
 
-    def names(self, function: str) -> bool:
-        return any(function == test or function.startswith(f"{test}::") for test in self.tests)
+    def names(self, test: str) -> bool:
+        """A function, or one of its parameters."""
+        function = function_of(test)
+        return any(function == named or function.startswith(f"{named}::") for named in self.tests)
+
+    @property
+    def variants(self) -> list[tuple[str, Kind]]:
+        """Every function that is named, once for each of the two runs in which it, or a parameter of it, has a part."""
+        return [
+            (f"{file}::{function}", kind)
+            for file in dict.fromkeys(test.split("::")[0] for test in self.tests)
+            for function, kinds in variants(ROOT / file).items()
+            for kind in KINDS
+            if kind in kinds and self.names(f"{file}::{function}")
+        ]
+
+
+def function_of(test: str) -> str:
+    """``file::name`` of ``file::name[parameter]``."""
+    return test.split("[")[0]
 
 
 def promises() -> list[Promise]:
@@ -175,9 +195,23 @@ def _row(row: Promise, results: Results) -> tuple[str, ...]:
         skipped.update(entry["skipped"])
     notes = [note for _, entry in entries for note in entry["notes"]]
     tried = ", ".join(_counted(count, unit) for unit, (count, _) in tries.items()) or "none yet"
-    told = [_held(tries)] * bool(tries) + [f"skipped ({count}): {why}" for why, count in skipped.items()]
+    missing = _not_run(row, results)
+    held = _held(tries)
+    told = ["all that was tried" if missing and held == ALL else held] * bool(tries)
+    told += [f"skipped ({count}): {why}" for why, count in skipped.items()]
+    told += [f"not run: {', '.join(missing)}"] * bool(missing)
     where = f"{files}; {' and '.join(kinds)}" if kinds else files
     return row.fault, row.behaviour, where, "; ".join([tried, *notes]), "; ".join(told) or "not run"
+
+
+def _not_run(row: Promise, results: Results) -> list[str]:
+    """Named tests of which nothing is known, not even that they were skipped, for people."""
+    ran = {(function_of(name), kind) for name, kinds in results.items() for kind in kinds}
+    return [
+        f"`{test.split('::')[1]}`{' (faults)' * (kind == 'faults')}"
+        for test, kind in row.variants
+        if (test, kind) not in ran
+    ]
 
 
 def _counted(count: int, unit: str) -> str:
@@ -196,7 +230,7 @@ def _summed(entries: Iterable[dict[str, Any]], unit: str) -> dict[str, list[int]
 
 def _held(tries: dict[str, list[int]]) -> str:
     missed = {unit: (tried, held) for unit, (tried, held) in tries.items() if held < tried}
-    return ", ".join(f"**{held:,} of {tried:,} {unit}**" for unit, (tried, held) in missed.items()) or "all"
+    return ", ".join(f"**{held:,} of {tried:,} {unit}**" for unit, (tried, held) in missed.items()) or ALL
 
 
 def _totals(rows: Sequence[Promise], results: Results) -> list[str]:

@@ -106,6 +106,72 @@ def test_what_was_never_run_says_so():
     assert "Nothing has been tried yet." in reliability.render(ROWS, {})
 
 
+NAMED = """
+import pytest
+
+MANY = [pytest.param(9, marks=pytest.mark.faults)]
+
+def sizes(few):
+    return pytest.mark.parametrize("size", [few, *MANY])
+
+@sizes(1)
+def test_both(size): ...
+
+@pytest.mark.faults
+@pytest.mark.parametrize("size", [1, 2])
+def test_long(size): ...
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_short(size): ...
+"""
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch) -> Promise:
+    """A row behind which three tests stand, one of them with a longer variant."""
+    (tmp_path / "test_named.py").write_text(NAMED)
+    monkeypatch.setattr(reliability, "ROOT", tmp_path)
+    return Promise("a fault", "it holds", ["test_named.py"])
+
+
+def held_of(row: Promise, results: dict) -> str:
+    return reliability.render([row], results).splitlines()[-1].strip("|").split("|")[-1].strip()
+
+
+def test_a_named_test_that_never_ran_is_told(named):
+    """Also the longer variant of one whose short variant has run: `all` is never said of what was not tried."""
+    held = entry({"cases": [1, 1]})
+    short = {"test_named.py::test_both[1]": {"default": held}, "test_named.py::test_short": {"default": held}}
+    assert "all that was tried; not run: `test_both` (faults), `test_long` (faults)" == held_of(named, short)
+    whole = short | {
+        "test_named.py::test_both[9]": {"faults": held},
+        "test_named.py::test_long": {"faults": entry({}, skipped={"no right": 1})},
+    }
+    assert "all; skipped (1): no right" == held_of(named, whole)
+    missed = short | {"test_named.py::test_both[1]": {"default": entry({"cases": [1, 0]})}}
+    assert "**1 of 2 cases**; not run: `test_both` (faults), `test_long` (faults)" == held_of(named, missed)
+    assert "not run: `test_both`, `test_both` (faults), `test_long` (faults), `test_short`" == held_of(named, {})
+
+
+def test_the_runs_of_a_test_are_read_as_pytest_knows_them(tmp_path):
+    """What is read from the text of tests/faults is what pytest collects, marker by marker."""
+    script = (
+        "import json, sys, pytest\n"
+        "class Told:\n"
+        "    def pytest_collection_finish(self, session):\n"
+        "        print('KINDS' + json.dumps([(item.nodeid, any(map(item.get_closest_marker, ('faults', 'slow'))))\n"
+        "                                    for item in session.items]))\n"
+        "pytest.main(['tests/faults', '-m', '', '--collect-only', '-qq', '-p', 'no:cacheprovider'], plugins=[Told()])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment)
+    told = json.loads(done.stdout.split("KINDS")[1].splitlines()[0])
+    collected = {(nodeid.split("[")[0], "faults" if is_long else "default") for nodeid, is_long in told}
+    files = sorted((ROOT / "tests/faults").glob("test_*.py"))
+    read = Promise("", "", [file.relative_to(ROOT).as_posix() for file in files])
+    assert collected == set(read.variants)
+
+
 def test_a_test_behind_two_rows_counts_once_in_the_totals():
     """The sentence above the table is a sum over tests, not over rows."""
     rows = [*ROWS, ROWS[1]]
