@@ -132,7 +132,7 @@ class InspectionCache:
             pq.write_table(table, written)
             with replacing(self._file) as fresh:
                 fresh.write_bytes(digests.of_bytes(written.getvalue()).encode() + written.getvalue())
-        except (OSError, OverflowError, pa.ArrowException) as error:
+        except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # ValueError: a path not UTF-8
             print(f"  what was seen could not be kept, and is looked at anew the next time: {error}", flush=True)
             return
         for old in self._file.parent.glob("inspections-*"):

@@ -147,6 +147,21 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(
     assert "what was seen could not be kept" in capsys.readouterr().out
 
 
+def test_a_name_that_cannot_be_written_down_costs_time_alone(
+    tmp_path: Path, files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources leave such files out; should one come through, nothing is kept, and a line says so."""
+    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    try:
+        odd = files[0].rename(tmp_path / os.fsdecode(b"caf\xe9.bmp"))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    cache = InspectionCache(tmp_path / "cache")
+    assert cache.look(odd).error is None
+    cache.close()
+    assert "what was seen could not be kept" in capsys.readouterr().out
+
+
 def test_flipped_bits_are_never_believed(run: Run, read: list[str], tmp_path: Path) -> None:
     """Whatever bit of the file flips, of the table or of the footer that says how to read it, the truth comes out."""
     first = run()
