@@ -112,8 +112,9 @@ class InspectionCache:
         """
         key = os.path.abspath(path)
         before = State.of(key)
+        settled = before is not None and before.is_settled  # before the read: it may last until the file seems settled
         seen = inspect(path)
-        if before is not None and before.is_settled and seen.error is None:
+        if before is not None and settled and seen.error is None:
             self._used[key] = (before, seen)
         return seen
 

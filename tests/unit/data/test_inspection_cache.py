@@ -106,6 +106,23 @@ def test_a_file_changed_a_moment_ago_is_looked_at_once_more(
     assert len(read) == 5
 
 
+def test_a_read_that_lasts_settles_nothing(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file changed just before a slow read may have changed in the tick in which the read began: not remembered."""
+    now = [max(State.of(str(files[0]))[2:]) + 1]
+    monkeypatch.setattr(inspection_cache.time, "time_ns", lambda: now[0])
+
+    def slowly(path: Path) -> Inspection:
+        now[0] += 10 * inspection_cache.SETTLED_NS
+        return inspect(path)
+
+    monkeypatch.setattr(inspection_cache, "inspect", slowly)
+    for remembered in (False, True):  # the second look begins when the file is settled
+        cache = InspectionCache(tmp_path / "cache")
+        cache.look(files[0])
+        cache.close()
+        assert remembered == (InspectionCache(tmp_path / "cache").find(files[0]) is not None)
+
+
 @pytest.mark.parametrize("damage", [b"", b"PAR1 and nothing else", b"\x00" * 4096])
 def test_a_damaged_cache_is_no_cache(run: Run, read: list[str], tmp_path: Path, damage: bytes) -> None:
     """Everything is read again, and the file is whole afterwards."""
