@@ -105,7 +105,7 @@ class FeatureCache:
         gathered = np.empty((len(places), feature_dim), dtype=dtype)
         by_segment = np.argsort(places[:, 0], kind="stable")
         numbers, starts = np.unique(places[by_segment, 0], return_index=True)
-        for number, chosen in zip(numbers, np.split(by_segment, starts[1:]), strict=True):
+        for number, chosen in zip(numbers, np.split(by_segment, starts)[1:], strict=True):
             gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
 
