@@ -6,9 +6,10 @@
     python -m infra.reliability render           # the table alone, from docs/reliability.json
 
 ``tests/faults/promises.toml`` says what is promised under which fault and names the tests. ``docs/reliability.json``
-keeps, for each test function, how often the fault was tried and how often the promise held, with commit, date and
-machine; the long runs (marker ``faults``) apart from those of the default suite. A function that is run again replaces
-its own numbers and no other's.
+keeps, for each test and each of its parameters, how often the fault was tried and how often the promise held, with
+commit, date and machine; the long runs (markers ``faults`` and ``slow``) apart from those of the default suite. What is
+run again replaces its own numbers and no other parameter's. A few entries stand under the name of a function alone
+though it has parameters: they were counted before parameters were told apart, and give way when one of these is run.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from infra.variants import KINDS, Kind, variants
 from pipeline.core.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +42,11 @@ CASES = "cases"
 TOTALS = ("kills", "races", "mutants", "canaries")
 """Counted over all rows; a mutant is held when it neither crashes, hangs nor differs, a canary when nobody finds it."""
 
-Kind = Literal["default", "faults"]
+ALL = "all"
+
 Results = dict[str, dict[Kind, dict[str, Any]]]
-"""By test function, then by the run it belongs to: ``tries`` {unit: [tried, held]}, ``skipped`` {why: cases}, notes."""
+"""By test (``file::name[parameter]``), then by the run it belongs to: ``tries`` {unit: [tried, held]}, ``skipped``
+{why: cases}, notes."""
 
 
 class Promise(NamedTuple):
@@ -55,8 +59,26 @@ class Promise(NamedTuple):
     unit: str = CASES
     """What a parameter of these tests is."""
 
-    def names(self, function: str) -> bool:
-        return any(function == test or function.startswith(f"{test}::") for test in self.tests)
+    def names(self, test: str) -> bool:
+        """A function, or one of its parameters."""
+        function = function_of(test)
+        return any(function == named or function.startswith(f"{named}::") for named in self.tests)
+
+    @property
+    def variants(self) -> list[tuple[str, Kind]]:
+        """Every function that is named, once for each of the two runs in which it, or a parameter of it, has a part."""
+        return [
+            (f"{file}::{function}", kind)
+            for file in dict.fromkeys(test.split("::")[0] for test in self.tests)
+            for function, kinds in variants(ROOT / file).items()
+            for kind in KINDS
+            if kind in kinds and self.names(f"{file}::{function}")
+        ]
+
+
+def function_of(test: str) -> str:
+    """``file::name`` of ``file::name[parameter]``."""
+    return test.split("[")[0]
 
 
 def promises() -> list[Promise]:
@@ -71,22 +93,29 @@ class Recorder:
 
     def __init__(self) -> None:
         self.results: dict[str, dict[Kind, dict[str, Any]]] = defaultdict(dict)
+        self.collected: set[str] = set()
+        """Every test that was found, chosen or not; none where the workers of xdist look for them."""
         self._failed: set[str] = set()
         self._skipped: dict[str, str] = {}
 
+    def pytest_itemcollected(self, item: Any) -> None:
+        self.collected.add(item.nodeid)
+
     def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.failed:
+        if report.failed or hasattr(report, "wasxfail"):  # a promise that is expected to be broken is none
             self._failed.add(report.nodeid)
-        if report.skipped and isinstance(report.longrepr, tuple):
+        elif report.skipped:
             self._skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
         if report.when == "teardown":
             self._note(report.nodeid, dict(report.user_properties))
+        elif report.when == "???":  # its process died, which xdist alone survives; nothing of what it counted is known
+            self._note(report.nodeid, {"long": _runs_long_only(report.nodeid)})
 
     def _note(self, nodeid: str, told: dict[str, Any]) -> None:
         kind: Kind = "faults" if told.get("long") else "default"
         empty: dict[str, Any] = {"tries": {}, "skipped": {}, "notes": []}
-        entry = self.results[nodeid.split("[")[0]].setdefault(kind, empty)
-        if nodeid in self._skipped:
+        entry = self.results[nodeid].setdefault(kind, empty)
+        if nodeid in self._skipped and nodeid not in self._failed:
             why = self._skipped[nodeid]
             entry["skipped"][why] = entry["skipped"].get(why, 0) + 1
             return
@@ -97,6 +126,11 @@ class Recorder:
             before = entry["tries"].get(unit, [0, 0])
             entry["tries"][unit] = [before[0] + tried, before[1] + held]
         entry["notes"] += told.get("notes", [])
+
+
+def _runs_long_only(test: str) -> bool:
+    file, _, function = function_of(test).partition("::")
+    return variants(ROOT / file).get(function) == {"faults"}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -111,8 +145,8 @@ def run(arguments: Sequence[str]) -> int:
     code = int(pytest.main([*chosen, *which, "--rootdir", str(ROOT)], plugins=[recorder]))
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return code
-    before = load()
-    save(before | _stamped(recorder.results, before, stamp))
+    found = set() if any("[" in word for word in chosen) else recorder.collected  # else others were not looked for
+    save(_merged(load(), _stamped(recorder.results, stamp), found))
     return code
 
 
@@ -121,11 +155,37 @@ def _named(rows: Iterable[Promise]) -> list[str]:
     return list(dict.fromkeys(["tests/faults", *(t for row in rows for t in row.tests if "tests/faults" not in t)]))
 
 
-def _stamped(results: Results, before: Results, stamp: dict[str, str]) -> Results:
-    """Each entry with where it comes from, beside what is known of the function's other kind of run."""
+def _stamped(results: Results, stamp: dict[str, str]) -> Results:
+    """Each entry with where it comes from."""
+    return {test: {kind: entry | stamp for kind, entry in kinds.items()} for test, kinds in results.items()}
+
+
+def _merged(before: Results, fresh: Results, found: set[str]) -> Results:
+    """What was run in the place of what was known of the same parameter.
+
+    Of functions that were looked for whole, ``found`` has every parameter; what is known of others of theirs goes.
+    """
+    merged = before | fresh
+    whole = {function_of(test) for test in found}
+    for test in before.keys() - fresh.keys():
+        parameters = {other for other in found if other != test and function_of(other) == test}
+        if parameters or any(function_of(other) == test for other in fresh):
+            merged[test] = _not_given_way(
+                test, before, fresh, all_known=bool(parameters) and parameters <= merged.keys()
+            )
+        elif function_of(test) in whole and test not in found:
+            del merged[test]
+    return {test: kinds for test, kinds in merged.items() if kinds}
+
+
+def _not_given_way(function: str, before: Results, fresh: Results, *, all_known: bool) -> dict[Kind, dict[str, Any]]:
+    """What was counted for all parameters together stays until one is run again; where one had missed, until all are
+    known by themselves, as nobody can tell which it was."""
+    again = {kind for test, kinds in fresh.items() if function_of(test) == function for kind in kinds}
     return {
-        function: before.get(function, {}) | {kind: entry | stamp for kind, entry in kinds.items()}
-        for function, kinds in results.items()
+        kind: entry
+        for kind, entry in before[function].items()
+        if not all_known and (kind not in again or any(held < tried for tried, held in entry["tries"].values()))
     }
 
 
@@ -152,7 +212,12 @@ def save(results: Results) -> None:
     """Only of functions that a promise still names."""
     rows = promises()
     kept = {name: results[name] for name in sorted(results) if any(row.names(name) for row in rows)}
-    write_text(RESULTS, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    lines = [f" {_in_json(name)}: {_in_json(kinds)}" for name, kinds in kept.items()]  # one each: changes can be read
+    write_text(RESULTS, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _in_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -175,9 +240,23 @@ def _row(row: Promise, results: Results) -> tuple[str, ...]:
         skipped.update(entry["skipped"])
     notes = [note for _, entry in entries for note in entry["notes"]]
     tried = ", ".join(_counted(count, unit) for unit, (count, _) in tries.items()) or "none yet"
-    told = [_held(tries)] * bool(tries) + [f"skipped ({count}): {why}" for why, count in skipped.items()]
+    missing = _not_run(row, results)
+    held = _held(tries)
+    told = ["all that was tried" if missing and held == ALL else held] * bool(tries)
+    told += [f"skipped ({count}): {why}" for why, count in skipped.items()]
+    told += [f"not run: {', '.join(missing)}"] * bool(missing)
     where = f"{files}; {' and '.join(kinds)}" if kinds else files
     return row.fault, row.behaviour, where, "; ".join([tried, *notes]), "; ".join(told) or "not run"
+
+
+def _not_run(row: Promise, results: Results) -> list[str]:
+    """Named tests of which nothing is known, not even that they were skipped, for people."""
+    ran = {(function_of(name), kind) for name, kinds in results.items() for kind in kinds}
+    return [
+        f"`{test.split('::')[1]}`{' (faults)' * (kind == 'faults')}"
+        for test, kind in row.variants
+        if (test, kind) not in ran
+    ]
 
 
 def _counted(count: int, unit: str) -> str:
@@ -196,7 +275,7 @@ def _summed(entries: Iterable[dict[str, Any]], unit: str) -> dict[str, list[int]
 
 def _held(tries: dict[str, list[int]]) -> str:
     missed = {unit: (tried, held) for unit, (tried, held) in tries.items() if held < tried}
-    return ", ".join(f"**{held:,} of {tried:,} {unit}**" for unit, (tried, held) in missed.items()) or "all"
+    return ", ".join(f"**{held:,} of {tried:,} {unit}**" for unit, (tried, held) in missed.items()) or ALL
 
 
 def _totals(rows: Sequence[Promise], results: Results) -> list[str]:

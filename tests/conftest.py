@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from integration_tools import graftline, small_workspace
 from PIL import Image
+from tally import pytest_collection_modifyitems  # noqa: F401  # a hook
 
 from pipeline.core import digests
 from pipeline.core.context import Context

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 
 class Tally:
     """How often a fault was tried and the promise held, where a test tries more than one."""
@@ -29,3 +31,10 @@ class Tally:
         self.tried(unit, count)
         yield
         self.held(unit, count)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Reports say whether a test belongs to the longer run: their keywords do not, as they hold folders' names too."""
+    for item in items:
+        if item.get_closest_marker("faults") or item.get_closest_marker("slow"):
+            item.user_properties.append(("long", True))

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -142,6 +142,20 @@ def kind_of(mode: int) -> str | None:
     """What something is that is neither a file nor a folder, in words; None for those."""
     kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
     return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def is_unicode(name: str) -> bool:
+    """Can a file's name be written down? Python reads bytes that are not UTF-8 as lone surrogates, which cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(path: PurePath | str) -> str:
+    r"""``caf\xe9.png``: a path for people, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _close_to_strangers(entry: Path | int, mode: int) -> None:

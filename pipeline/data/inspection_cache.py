@@ -22,16 +22,12 @@ import pyarrow.parquet as pq
 import scipy
 from PIL import features
 
-from pipeline.core import digests
-from pipeline.core.files import replacing
+from pipeline.core import checked, digests
 from pipeline.data import exposure, images, inspection
 from pipeline.data.inspection import Inspection, inspect
 
 SETTLED_NS = 2 * 10**9
 """Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
-
-DIGEST_LENGTH = 64
-"""Hex digits before the table: Parquet's own checksums leave out its footer, which says what the pages mean."""
 
 CODECS = ("libjpeg_turbo", "jpg_2000", "webp", "avif", "zlib", "libtiff")
 
@@ -112,8 +108,9 @@ class InspectionCache:
         """
         key = os.path.abspath(path)
         before = State.of(key)
+        settled = before is not None and before.is_settled  # before the read: it may last until the file seems settled
         seen = inspect(path)
-        if before is not None and before.is_settled and seen.error is None:
+        if before is not None and settled and seen.error is None:
             self._used[key] = (before, seen)
         return seen
 
@@ -130,9 +127,8 @@ class InspectionCache:
             table = pa.table([list(column) for column in columns], schema=pa.schema(list(COLUMNS.items())))
             written = io.BytesIO()
             pq.write_table(table, written)
-            with replacing(self._file) as fresh:
-                fresh.write_bytes(digests.of_bytes(written.getvalue()).encode() + written.getvalue())
-        except (OSError, OverflowError, pa.ArrowException) as error:
+            checked.write(self._file, written.getvalue())  # Parquet's own checksums leave out its footer
+        except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # ValueError: a path not UTF-8
             print(f"  what was seen could not be kept, and is looked at anew the next time: {error}", flush=True)
             return
         for old in self._file.parent.glob("inspections-*"):
@@ -142,12 +138,9 @@ class InspectionCache:
 
 def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:
     """What was written; nothing where that is not there or no longer whole."""
-    if file is None or not file.is_file():
-        return {}
     try:
-        kept = file.read_bytes()
-        digest, written = kept[:DIGEST_LENGTH], kept[DIGEST_LENGTH:]
-        if digests.of_bytes(written).encode() != digest:
+        written = None if file is None else checked.read(file)
+        if written is None:
             return {}
         columns = pq.read_table(pa.BufferReader(written)).to_pydict()
         states = zip(*(columns[name] for name in State._fields), strict=True)

@@ -2,7 +2,8 @@
 
 ONNX Runtime fuses a block's layers into few passes over memory; how much that is worth depends on the backbone and the
 machine (``benchmarks/bench_features.py``). Both give the same features to about 1e-6; they are not the same bits, so an
-engine is chosen once per backbone and machine, and the choice is kept beside the features.
+engine is chosen once per backbone and machine, and the choice is kept beside the features. It and the graph are kept
+under their digests: damaged, they are measured and exported anew.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.core import digests
+from pipeline.core import checked, digests
 from pipeline.core.device import SMALL_IMAGE_PX, memory_format
-from pipeline.core.files import Document, write_bytes
+from pipeline.core.files import Document
 from pipeline.core.onnx_session import session_options
 from pipeline.data.transforms import normalise
 from pipeline.models.checkpoints import BackboneWeights
@@ -78,13 +79,14 @@ class OnnxEngine:
     @classmethod
     def of(cls, weights: BackboneWeights, folder: Path | None) -> OnnxEngine:
         """From the graph kept in ``folder``, or exported now and kept there."""
-        kept = folder / f"{weights.digest[:32]}-{weights.preprocessing.size_px}.onnx" if folder is not None else None
-        if kept is not None and kept.is_file():
-            return cls(_session(kept.read_bytes()))
+        name = f"{weights.digest[:32]}-{weights.preprocessing.size_px}.onnx.checked"
+        kept = folder / name if folder is not None else None
+        if kept is not None and (whole := checked.read(kept)) is not None:
+            return cls(_session(whole))
         graph = onnx_graph(weights.build(), weights.preprocessing.size_px, takes=cls.INPUT, gives=cls.OUTPUT)
         content = graph.SerializeToString(deterministic=True)
         if kept is not None:
-            write_bytes(kept, content)
+            checked.write(kept, content)
         return cls(_session(content))
 
     def __call__(self, images: Tensor) -> np.ndarray:
@@ -151,13 +153,23 @@ def choose(
         return Chosen(wanted, makes[wanted])
     if folder is None or device.type != "cpu" or weights.preprocessing.size_px <= SMALL_IMAGE_PX:
         return Chosen("torch", makes["torch"])
-    record = folder / f"{_identity(weights)}.json"
-    if not record.is_file():
+    record = folder / f"{_identity(weights)}.json.checked"
+    measured = _measured_before(record)
+    if measured is None:
         if missing("torch") < max(WORTH_IMAGES, images / 2):
             return Chosen("torch", makes["torch"])
-        _tried(weights, makes).save(record)
-    measured = Measured.load(record)
+        measured = _tried(weights, makes)
+        checked.write(record, measured.model_dump_json(indent=2).encode())
     return Chosen(measured.engine, makes[measured.engine], measured.sentence)
+
+
+def _measured_before(record: Path) -> Measured | None:
+    """None where nothing was, or what is kept is damaged or from a version that says other things."""
+    kept = checked.read(record)
+    try:
+        return None if kept is None else Measured.model_validate_json(kept)
+    except ValueError:
+        return None
 
 
 def _tried(weights: BackboneWeights, makes: dict[Name, Callable[[], Engine]]) -> Measured:

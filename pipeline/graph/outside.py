@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.core import plugins
 from pipeline.core.errors import DataError, InputError, ParamsError, WeightsError
-from pipeline.core.files import kind_of
+from pipeline.core.files import escaped, is_unicode, kind_of
 from pipeline.graph.table import SOURCES, Stage
 
 if TYPE_CHECKING:
     from pipeline.params import Settings
+
+
+MISNAMED = "a name that is not UTF-8"
 
 
 class Place(NamedTuple):
@@ -47,14 +50,21 @@ def places(stage: Stage, settings: Settings) -> list[Place]:
 
 
 def check_kinds(workspace: Path, stage: Stage, settings: Settings) -> None:
-    """Files and folders only: DVC, which reads them all, waits for a named pipe without end, and fails at a link that
-    leads nowhere.
+    """Files and folders with names in UTF-8 only: DVC, which reads them all, waits for a named pipe without end, and
+    fails at a link that leads nowhere and at any other name.
 
     Raises:
         DataError, WeightsError, ParamsError: with the key that names the place, and what lies there.
     """
     for place in places(stage, settings):
         for path, kind in _oddities(workspace / place.path):
+            if kind == MISNAMED:
+                raise place.error(
+                    expected="files and folders whose names are UTF-8",
+                    found=f"one whose name is not, {escaped(path)}",
+                    where=f"{place.key} in params.yaml",
+                    remedy="Rename it (convmv -r -f latin1 -t utf8 renames a whole folder of names in Latin-1).",
+                )
             raise place.error(
                 expected="files and folders",
                 found=f"{kind}, {path}",
@@ -64,7 +74,8 @@ def check_kinds(workspace: Path, stage: Stage, settings: Settings) -> None:
 
 
 def _oddities(place: Path) -> Iterator[tuple[str, str]]:
-    """What is neither a file nor a folder, with what it is instead; links are followed as far as they lead to files."""
+    """What is neither a file nor a folder, with what it is instead, and what cannot be named; links are followed as far
+    as they lead to files."""
     waiting = [os.fspath(place)]
     while waiting:
         path = waiting.pop()
@@ -73,7 +84,9 @@ def _oddities(place: Path) -> Iterator[tuple[str, str]]:
                 yield path, kind
             elif os.path.isdir(path):
                 with os.scandir(path) as entries:
-                    waiting += [entry.path for entry in entries if not _is_harmless(entry)]
+                    inside = list(entries)
+                yield from ((entry.path, MISNAMED) for entry in inside if not is_unicode(entry.name))
+                waiting += [entry.path for entry in inside if not _is_harmless(entry)]
         except OSError:  # gone meanwhile, or forbidden: who reads it will say so
             if os.path.islink(path):
                 yield path, "a link that leads nowhere"

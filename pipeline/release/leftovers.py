@@ -4,6 +4,10 @@ temporary folders beside final names.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 from pipeline.catalog import CATALOG
 from pipeline.core import files
 from pipeline.core.errors import StoreError
@@ -35,8 +39,16 @@ def _close_runs(desk: Desk) -> list[str]:
 
 
 def _sweep(desk: Desk) -> list[str]:
-    """Only where artefacts lie, and only what the writer of files has named."""
+    """Only where artefacts and what is cached lie, and only what the writer of files has named and no process holds."""
     folders = {(desk.workspace / artefact.path).parent for artefact in CATALOG.values()} | {desk.handoff}
+    folders |= set(_folders_below(desk.workspace / ".graftline/cache"))
     removed = [holder for folder in sorted(folders) for holder in files.sweep(folder)]
     many = f"{len(removed)} temporary folder{'s' * (len(removed) > 1)}"
     return [f"removed {many} that a killed run has left"] if removed else []
+
+
+def _folders_below(root: Path) -> Iterator[Path]:
+    """``root`` and the folders in it; not those that were written whole, of which a cache of features has thousands."""
+    for folder, inside, _ in os.walk(root):
+        inside[:] = [name for name in inside if not name.startswith((".", "segment-"))]
+        yield Path(folder)

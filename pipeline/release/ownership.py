@@ -2,13 +2,15 @@
 
 A folder outside the workspace is marked by the first who publishes to it: ``owner.json`` names the model and the
 tracking store, which is also the registry. Another workspace with that model and that store may publish there too, as
-its versions are of the same series. A folder inside the workspace needs no mark.
+its versions are of the same series. A folder inside the workspace needs no mark; one that bears a mark is the marker's
+there too. Versions in an unmarked folder elsewhere are those of the workspace around it, and nobody else marks it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -32,10 +34,13 @@ def check(handoff: Path, workspace: Path, owner: Owner) -> None:
     """See that the folder is nobody else's.
 
     Raises:
-        WorkspaceError: it belongs to another model, or to the same name in another registry.
+        WorkspaceError: it belongs to another model, or to the same name in another registry; or it lies outside the
+            workspace and holds versions, and nobody knows whose.
     """
     file = handoff / FILE
-    if handoff.resolve().is_relative_to(workspace.resolve()) or not file.is_file():
+    if not file.is_file():
+        if not _is_inside(handoff, workspace):
+            _check_is_free(handoff, owner)
         return
     try:
         found = Owner.load(file)
@@ -62,7 +67,8 @@ def claim(handoff: Path, workspace: Path, owner: Owner) -> None:
     Raises:
         WorkspaceError: it belongs to somebody else.
     """
-    if not handoff.resolve().is_relative_to(workspace.resolve()) and not (handoff / FILE).is_file():
+    if not _is_inside(handoff, workspace) and not (handoff / FILE).is_file():
+        _check_is_free(handoff, owner)
         handoff.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".owner-", dir=handoff) as scratch:
             whole = Path(scratch, FILE)
@@ -70,3 +76,25 @@ def claim(handoff: Path, workspace: Path, owner: Owner) -> None:
             with contextlib.suppress(FileExistsError):  # somebody was faster: who, is looked at below
                 os.link(whole, handoff / FILE)
     check(handoff, workspace, owner)
+
+
+def _is_inside(handoff: Path, workspace: Path) -> bool:
+    return handoff.resolve().is_relative_to(workspace.resolve())
+
+
+def _check_is_free(handoff: Path, owner: Owner) -> None:
+    """See that an unmarked folder, which others may name, holds no version.
+
+    Raises:
+        WorkspaceError: it does.
+    """
+    there = handoff.iterdir() if handoff.is_dir() else iter(())
+    versions = sorted(path.name for path in there if path.name == "current" or re.fullmatch(r"v\d+(\.new)?", path.name))
+    if versions:
+        raise WorkspaceError(
+            expected=f"a hand-off folder that is this model's, or empty: {handoff}",
+            found=f"{', '.join(versions[:3])}{', …' * (len(versions) > 3)} in it, and no {FILE} that says whose",
+            where="publish.handoff in params.yaml",
+            remedy="Name another folder; or, if all versions there are this model's and no other workspace publishes "
+            f"there, write this into {handoff / FILE}: {owner.model_dump_json()}",
+        )

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,7 @@ class _Domain:
 
     rows: pd.DataFrame
     left_out: int = 0
+    undecodable: tuple[str, ...] = ()
 
 
 def run(params: Params, context: Context) -> Result:
@@ -96,7 +97,9 @@ def run(params: Params, context: Context) -> Result:
     images[["split", "split_given"]] = _divided(images, parts, params, context.seed)
     target_rows, source_rows = (images[images["domain"] == domain] for domain in ("target", "source"))
     return Result(
-        line=_line(images, parts, label_space, target.left_out + source.left_out),
+        line=_line(
+            images, parts, label_space, target.left_out + source.left_out, target.undecodable + source.undecodable
+        ),
         outputs={
             "shards": Folder(shards),
             "source_inventory": Manifest.of(source_rows[source.rows.columns]),  # each with its own slices only
@@ -135,7 +138,7 @@ def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path
             rows.add(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
             meter.advance()
         meter.close()
-    return _Domain(rows.frame(), records.left_out)
+    return _Domain(rows.frame(), records.left_out, tuple(records.undecodable))
 
 
 def _place(record: Record, writer: ShardWriter, workspace: Path) -> dict[str, Any]:
@@ -261,7 +264,9 @@ def _divided(images: pd.DataFrame, parts: np.ndarray, params: Params, seed: int)
 # -- the line ----------------------------------------------------------------------------------------------------------
 
 
-def _line(images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out: int) -> str:
+def _line(
+    images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out: int, undecodable: Sequence[str]
+) -> str:
     """Counts of everything, and whatever a person should look at."""
     pieces = [_domain_line("target", images), _domain_line("source", images), f"{len(labels.classes)} classes"]
     pieces += _classes_apart(images, labels)
@@ -270,7 +275,13 @@ def _line(images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out:
     pieces += [f"{unreadable:,} unreadable"] if unreadable else []
     pieces += [f"{joined:,} duplicates or near-duplicates kept together"] if joined else []
     pieces += [f"{left_out:,} other files left out"] if left_out else []
+    pieces += [_left_unnamed(undecodable)] if undecodable else []
     return " · ".join(piece for piece in pieces if piece)
+
+
+def _left_unnamed(names: Sequence[str]) -> str:
+    many = "1 image left out, whose name is" if len(names) == 1 else f"{len(names):,} images left out, whose names are"
+    return f"{many} not UTF-8 (rename to use): {', '.join(names[:3])}{', …' * (len(names) > 3)}"
 
 
 def _domain_line(domain: str, images: pd.DataFrame) -> str:

@@ -14,10 +14,3 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     counter = Tally()
     yield counter
     request.node.user_properties += [("tried", counter.counts), ("notes", counter.notes)]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reports say whether a test belongs to the longer run."""
-    for item in items:
-        if item.get_closest_marker("faults") or item.get_closest_marker("slow"):
-            item.user_properties.append(("long", True))

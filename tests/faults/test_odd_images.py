@@ -286,6 +286,42 @@ def test_what_dvc_would_wait_for_is_named_before(
     assert_refused(in_this_process(monkeypatch, capsys)("status", "-C", workspace), found, "Remove it")
 
 
+def test_a_name_that_is_not_utf8(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ingest leaves such images out, in a class or below a folder so named, and says which; a run names what DVC would
+    stumble over."""
+    named, images = os.fsdecode(b"caf\xe9.png"), workspace / "data/class0"
+    try:
+        (images / named).write_bytes((images / "1.png").read_bytes())
+        (workspace / "data" / os.fsdecode(b"\xff")).mkdir()
+        (workspace / "data" / os.fsdecode(b"\xff") / "2.png").write_bytes((images / "2.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    ensure_pins(workspace)
+    command = in_this_process(monkeypatch, capsys)
+
+    done = command("stage", "ingest", "-C", workspace)
+    assert 0 == done.code, done
+    assert "2 images left out, whose names are not UTF-8 (rename to use): \\xff/2.png, class0/caf\\xe9.png" in done.said
+    assert 24 == len(CATALOG["target_inventory"].load(workspace).frame)
+    assert_refused(command("status", "-C", workspace), "names are UTF-8", "\\xff", "Rename it")
+
+
+def test_images_that_are_all_misnamed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said why there is none."""
+    try:
+        for number, file in enumerate(sorted(workspace.glob("data/class*/*.png"))):
+            file.rename(file.with_name(os.fsdecode(b"\xe9%d.png" % number)))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    ensure_pins(workspace)
+    refused = in_this_process(monkeypatch, capsys)("stage", "ingest", "-C", workspace)
+    assert_refused(refused, "images whose names are UTF-8", "24 whose names are not", "\\xe90.png", "Rename them")
+
+
 def test_an_image_that_becomes_a_pipe_after_ingest(workspace: Path) -> None:
     """Whoever reads it later does not wait for it either."""
     ingested(workspace)

@@ -118,6 +118,47 @@ def test_a_mark_that_cannot_be_read_is_nobodys_to_overwrite(tmp_path: Path, cont
     assert content == (tmp_path / "shared" / ownership.FILE).read_text()
 
 
+def test_a_folder_inside_one_workspace_is_not_anothers(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """The first's versions bear no mark; the second, another model, is refused and marks nothing; the first goes on."""
+    first, second = two
+    released(first, toys.SETTINGS, 0.1, tmp_path / "log")
+    before = digests.of_path(first / "handoff")
+    changes = {"model": "letters", "publish": Publish(handoff=str(first / "handoff"))}
+    other = toys.SETTINGS.model_copy(update=changes)
+    train_in(second)(0.2)
+    for begin in (lambda: steps.recover(second, other), lambda: steps.publish(second, other, 1)):
+        with pytest.raises(WorkspaceError) as caught:
+            begin()
+        assert "current, v1 in it, and no owner.json that says whose" in str(caught.value)
+        assert "Name another folder; or, if all versions there are this model's" in str(caught.value)
+    assert before == digests.of_path(first / "handoff")
+    released(first, toys.SETTINGS, 0.3, tmp_path / "log")
+    assert "v2" == (first / "handoff/current").readlink().as_posix()
+
+
+def test_an_unmarked_folder_with_versions_is_taken_as_the_message_says(tmp_path: Path) -> None:
+    """What the remedy writes makes it this model's."""
+    shared = tmp_path / "elsewhere"
+    (shared / "v7").mkdir(parents=True)
+    owner = ownership.Owner(model="digits", store="sqlite:///x", workspace=str(tmp_path / "w"))
+    with pytest.raises(WorkspaceError, match="v7 in it") as caught:
+        ownership.claim(shared, tmp_path / "w", owner)
+    assert ["v7"] == [path.name for path in shared.iterdir()]
+    (shared / ownership.FILE).write_text("{" + str(caught.value).partition(": {")[2].partition("}")[0] + "}")
+    ownership.claim(shared, tmp_path / "w", owner)
+    assert owner == ownership.Owner.load(shared / ownership.FILE)
+
+
+def test_the_mark_of_who_came_first_holds_inside_a_workspace_too(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """The second claims a folder in the first's workspace while it is empty: the first publishes nothing there."""
+    first, second = two
+    owner = ownership.Owner(model="letters", store="sqlite:///second", workspace=str(second))
+    ownership.claim(first / "handoff", second, owner)
+    with pytest.raises(WorkspaceError, match="belongs to model 'letters'"):
+        steps.recover(first, toys.SETTINGS)
+    assert [ownership.FILE] == [path.name for path in (first / "handoff").iterdir()]
+
+
 def test_of_two_who_come_at_once_one_is_first(two: tuple[Path, Path], settings: Any, tmp_path: Path) -> None:
     """Both find an empty folder; one owns it, the other is told so."""
 

@@ -106,6 +106,72 @@ def test_what_was_never_run_says_so():
     assert "Nothing has been tried yet." in reliability.render(ROWS, {})
 
 
+NAMED = """
+import pytest
+
+MANY = [pytest.param(9, marks=pytest.mark.faults)]
+
+def sizes(few):
+    return pytest.mark.parametrize("size", [few, *MANY])
+
+@sizes(1)
+def test_both(size): ...
+
+@pytest.mark.faults
+@pytest.mark.parametrize("size", [1, 2])
+def test_long(size): ...
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_short(size): ...
+"""
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch) -> Promise:
+    """A row behind which three tests stand, one of them with a longer variant."""
+    (tmp_path / "test_named.py").write_text(NAMED)
+    monkeypatch.setattr(reliability, "ROOT", tmp_path)
+    return Promise("a fault", "it holds", ["test_named.py"])
+
+
+def held_of(row: Promise, results: dict) -> str:
+    return reliability.render([row], results).splitlines()[-1].strip("|").split("|")[-1].strip()
+
+
+def test_a_named_test_that_never_ran_is_told(named):
+    """Also the longer variant of one whose short variant has run: `all` is never said of what was not tried."""
+    held = entry({"cases": [1, 1]})
+    short = {"test_named.py::test_both[1]": {"default": held}, "test_named.py::test_short": {"default": held}}
+    assert "all that was tried; not run: `test_both` (faults), `test_long` (faults)" == held_of(named, short)
+    whole = short | {
+        "test_named.py::test_both[9]": {"faults": held},
+        "test_named.py::test_long": {"faults": entry({}, skipped={"no right": 1})},
+    }
+    assert "all; skipped (1): no right" == held_of(named, whole)
+    missed = short | {"test_named.py::test_both[1]": {"default": entry({"cases": [1, 0]})}}
+    assert "**1 of 2 cases**; not run: `test_both` (faults), `test_long` (faults)" == held_of(named, missed)
+    assert "not run: `test_both`, `test_both` (faults), `test_long` (faults), `test_short`" == held_of(named, {})
+
+
+def test_the_runs_of_a_test_are_read_as_pytest_knows_them(tmp_path):
+    """What is read from the text of tests/faults is what pytest collects, marker by marker."""
+    script = (
+        "import json, sys, pytest\n"
+        "class Told:\n"
+        "    def pytest_collection_finish(self, session):\n"
+        "        print('KINDS' + json.dumps([(item.nodeid, any(map(item.get_closest_marker, ('faults', 'slow'))))\n"
+        "                                    for item in session.items]))\n"
+        "pytest.main(['tests/faults', '-m', '', '--collect-only', '-qq', '-p', 'no:cacheprovider'], plugins=[Told()])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment)
+    told = json.loads(done.stdout.split("KINDS")[1].splitlines()[0])
+    collected = {(nodeid.split("[")[0], "faults" if is_long else "default") for nodeid, is_long in told}
+    files = sorted((ROOT / "tests/faults").glob("test_*.py"))
+    read = Promise("", "", [file.relative_to(ROOT).as_posix() for file in files])
+    assert collected == set(read.variants)
+
+
 def test_a_test_behind_two_rows_counts_once_in_the_totals():
     """The sentence above the table is a sum over tests, not over rows."""
     rows = [*ROWS, ROWS[1]]
@@ -116,6 +182,7 @@ def test_a_test_behind_two_rows_counts_once_in_the_totals():
 # -- the recorder ------------------------------------------------------------------------------------------------------
 
 TESTS = """
+import os, signal
 import pytest
 from tally import Tally
 
@@ -149,6 +216,28 @@ def broken():
 
 def test_broken(broken):
     pass
+
+@pytest.mark.xfail(reason="known")
+@pytest.mark.parametrize("number", range(2))
+def test_expected_to_fail(number):
+    assert number
+
+def test_that_gives_up(tally):
+    with tally("kills"):
+        pytest.xfail("known")
+
+@pytest.fixture
+def skipping_afterwards():
+    yield
+    pytest.skip("nothing to put away")
+
+def test_that_fails_and_skips(skipping_afterwards):
+    assert False
+
+def test_that_dies(tally):
+    if DIES:
+        with tally("kills", 3):
+            os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -156,8 +245,9 @@ def test_broken(broken):
 def recorded(request, tmp_path_factory) -> dict:
     """What the recorder makes of these tests, run for real."""
     folder = tmp_path_factory.mktemp("suite")
-    (folder / "test_it.py").write_text(TESTS)
-    (folder / "conftest.py").write_text((ROOT / "tests/faults/conftest.py").read_text())
+    (folder / "test_it.py").write_text(f"DIES = {request.param != '0'}\n{TESTS}")
+    hook = "from tally import pytest_collection_modifyitems\n"
+    (folder / "conftest.py").write_text((ROOT / "tests/faults/conftest.py").read_text() + hook)
     (folder / "tally.py").write_text((ROOT / "tests/tally.py").read_text())
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers =\n  faults\n  slow\n")
     script = (
@@ -170,12 +260,14 @@ def recorded(request, tmp_path_factory) -> dict:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=environment)
     results = json.loads(done.stdout.split("RESULT")[1])
-    return {name.split("::")[1]: kinds for name, kinds in results.items()}
+    return {name.split("::")[1]: kinds for name, kinds in results.items()} | {"workers": int(request.param)}
 
 
-def test_parameters_are_cases(recorded):
+def test_each_parameter_is_a_case(recorded):
     """Three tried, the one that failed not held."""
-    assert {"cases": [3, 2]} == recorded["test_cases"]["default"]["tries"]
+    tries = [recorded[f"test_cases[{number}]"]["default"]["tries"] for number in range(3)]
+    assert [{"cases": [1, 0]}, {"cases": [1, 1]}, {"cases": [1, 1]}] == tries
+    assert "test_cases" not in recorded
 
 
 def test_what_a_test_counts_is_kept_up_to_its_failure(recorded):
@@ -196,7 +288,9 @@ def test_the_longer_run_is_kept_apart(recorded):
 
 def test_a_skipped_test_has_tried_nothing(recorded):
     """It is counted by its reason."""
-    assert {"tries": {}, "skipped": {"no right to mount": 2}, "notes": []} == recorded["test_skipped"]["default"]
+    for number in range(2):
+        skipped = {"tries": {}, "skipped": {"no right to mount": 1}, "notes": []}
+        assert skipped == recorded[f"test_skipped[{number}]"]["default"]
 
 
 def test_a_test_whose_fixture_fails_has_not_held(recorded):
@@ -204,19 +298,77 @@ def test_a_test_whose_fixture_fails_has_not_held(recorded):
     assert {"cases": [1, 0]} == recorded["test_broken"]["default"]["tries"]
 
 
-def test_another_run_replaces_its_own_numbers_alone(monkeypatch, tmp_path):
-    """Run again by function and kind; what was not run again stays as it was."""
-    before = {
-        "a": {"default": entry({"cases": [1, 1]}), "faults": entry({"cases": [9, 9]})},
-        "b": {"default": entry({"cases": [2, 2]})},
-    }
-    fresh = {"a": {"default": {"tries": {"cases": [5, 5]}, "skipped": {}, "notes": []}}}
-    again = reliability._stamped(fresh, before, reliability._stamp())
-    merged = before | again
-    assert [5, 5] == merged["a"]["default"]["tries"]["cases"]
-    assert before["a"]["faults"] == merged["a"]["faults"]
-    assert before["b"] == merged["b"]
-    assert {"commit", "date", "machine"} <= merged["a"]["default"].keys()
+def test_a_test_that_is_expected_to_fail_has_not_held(recorded):
+    """Whether it fails or passes: the mark says that nobody relies on it."""
+    for number in range(2):
+        assert {"cases": [1, 0]} == recorded[f"test_expected_to_fail[{number}]"]["default"]["tries"]
+    assert {"kills": [1, 0]} == recorded["test_that_gives_up"]["default"]["tries"]
+
+
+def test_a_failed_test_that_skips_afterwards_has_failed(recorded):
+    """Its fixture's skip does not hide it."""
+    assert {"cases": [1, 0]} == recorded["test_that_fails_and_skips"]["default"]["tries"]
+
+
+def test_a_test_whose_process_dies_has_not_held(recorded):
+    """Beside xdist the others go on; what it had counted died with it, so it is one case that was missed."""
+    if recorded["workers"]:
+        assert {"cases": [1, 0]} == recorded["test_that_dies"]["default"]["tries"]
+    else:
+        assert {"cases": [1, 1]} == recorded["test_that_dies"]["default"]["tries"]
+
+
+def test_a_longer_test_whose_process_dies_is_missed_in_the_longer_run(named):
+    """Nothing but its name has come through."""
+    recorder = reliability.Recorder()
+    for test in ("test_named.py::test_long[1]", "test_named.py::test_short[1]"):
+        recorder.pytest_runtest_logreport(pytest.TestReport(test, ("", 0, ""), {}, "failed", "worker crashed", "???"))
+    missed = {"tries": {"cases": [1, 0]}, "skipped": {}, "notes": []}
+    expected = {"test_named.py::test_long[1]": {"faults": missed}, "test_named.py::test_short[1]": {"default": missed}}
+    assert expected == recorder.results
+
+
+HELD, MISSED = entry({"cases": [1, 1]}), entry({"cases": [1, 0]})
+
+
+def test_another_run_replaces_its_own_numbers_alone():
+    """One parameter run again leaves the failure of another, and every other test, as they were."""
+    before = {"f::a[1]": {"default": MISSED}, "f::a[2]": {"default": MISSED}, "f::b": {"faults": MISSED}}
+    merged = reliability._merged(before, {"f::a[1]": {"default": HELD}}, {"f::a[1]", "f::a[2]"})
+    assert before | {"f::a[1]": {"default": HELD}} == merged
+
+
+def test_a_parameter_that_is_no_more_is_forgotten():
+    """Where its function was looked through; one that was merely not chosen, or not looked for, stays."""
+    before = {"f::a[1]": {"default": HELD}, "f::a[old]": {"default": MISSED}, "f::b[old]": {"default": MISSED}}
+    fresh = {"f::a[1]": {"default": HELD}}
+    assert before == reliability._merged(before, fresh, set())
+    assert {"f::a[1]", "f::b[old]"} == reliability._merged(before, fresh, {"f::a[1]", "f::a[2]"}).keys()
+
+
+@pytest.mark.parametrize("kind", ["default", "faults"])
+def test_what_was_counted_for_all_parameters_together_gives_way(kind):
+    """To the first that is run again, of its own kind of run; where one had missed, only when all are known."""
+    all_held, one_missed = entry({"kills": [9, 9]}), entry({"kills": [9, 8]})
+    other = "faults" if kind == "default" else "default"
+    fresh, found = {"f::a[1]": {kind: HELD}}, {"f::a[1]", "f::a[2]"}
+    merged = reliability._merged({"f::a": {kind: all_held, other: all_held}}, fresh, found)
+    assert fresh | {"f::a": {other: all_held}} == merged
+    assert fresh == reliability._merged({"f::a": {kind: all_held}}, fresh, set())
+    merged = reliability._merged({"f::a": {kind: one_missed}}, fresh, found)
+    assert fresh | {"f::a": {kind: one_missed}} == merged
+    both = reliability._merged(merged, {"f::a[2]": {kind: HELD}}, found)
+    assert {"f::a[1]": {kind: HELD}, "f::a[2]": {kind: HELD}} == both
+    assert {"f::a": {kind: all_held}} == reliability._merged({"f::a": {kind: all_held}}, {}, found)
+
+
+def test_what_is_written_is_what_is_read(monkeypatch, tmp_path):
+    """One line for each test, in the order of their names; only of those that a promise names."""
+    monkeypatch.setattr(reliability, "RESULTS", tmp_path / "results.json")
+    kept = {f"tests/faults/test_kill.py::test_x[é{number}]": {"default": HELD} for number in range(3)}
+    reliability.save({"tests/nobody.py::test_x": {"default": HELD}} | kept)
+    assert kept == reliability.load()
+    assert 5 == len((tmp_path / "results.json").read_text().splitlines())
 
 
 def test_a_run_that_was_interrupted_changes_nothing(monkeypatch, tmp_path):

@@ -52,6 +52,8 @@ class Records(Iterator[Record]):
     total: int
     left_out: int = 0
     """Files beside the images that are no images by their name."""
+    undecodable: list[str] = field(default_factory=list)
+    """Images left out because their names are not UTF-8, escaped for people: no manifest could hold such a name."""
 
     def __next__(self) -> Record:
         return next(self.items)

@@ -6,6 +6,8 @@ photos/train/cat/1.jpg           the same below train, val and test (or training
 photos/unlabelled/7.jpg          images without a label, beside the classes or below a split
 photos/7.jpg                     likewise: an image in no class folder has no label
 ```
+
+An image whose path below the folder is not UTF-8 is left out, and ingest names it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pipeline.core.errors import DataError
+from pipeline.core.files import escaped, is_unicode
 from pipeline.core.params import PluginParams
 from pipeline.data.image_files import SUFFIXES, is_image_name
 from pipeline.data.sources._record import SPLIT_NAMES, Record, Records, in_params
@@ -47,16 +50,16 @@ def records(params: Params, context: Context) -> Records:
     """Every image below the folder, in the order of their paths.
 
     Raises:
-        DataError: no such folder, no image in it, or split folders mixed with others.
+        DataError: no such folder, no image in it that can be named, or split folders mixed with others.
     """
     root = context.workspace / Path(params.path).expanduser()
     _check_folder(root)
-    images, others = _listing(root)
+    images, undecodable, others = _listing(root)
     if not images:
-        raise _no_images(root, others)
+        raise _no_names(root, undecodable) if undecodable else _no_images(root, others)
     _check_depth(root, images)
     in_splits = _has_splits(root, images)
-    return Records(_records(root, images, in_splits), total=len(images), left_out=others)
+    return Records(_records(root, images, in_splits), total=len(images), left_out=others, undecodable=undecodable)
 
 
 def _check_folder(root: Path) -> None:
@@ -70,15 +73,18 @@ def _check_folder(root: Path) -> None:
     raise DataError(expected="a folder of images", found=found, where=in_params("path"), remedy=remedy)
 
 
-def _listing(root: Path) -> tuple[list[PurePath], int]:
-    """Images below ``root`` as sorted relative paths, and how many other files there are."""
-    images, others = [], 0
+def _listing(root: Path) -> tuple[list[PurePath], list[str], int]:
+    """Images below ``root`` as sorted relative paths, those whose paths are not UTF-8, and how many other files."""
+    images: list[PurePath] = []
+    others = 0
     for folder, files in _walk(root):
         inside = PurePath(os.path.relpath(folder, root))
         names = [name for name in files if is_image_name(name)]
         images += [inside / name for name in names]
         others += len(files) - len(names)
-    return sorted(images), others
+    undecodable = [image for image in images if not is_unicode(str(image))]
+    named = images if not undecodable else [image for image in images if is_unicode(str(image))]
+    return sorted(named), sorted(map(escaped, undecodable)), others
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
@@ -100,6 +106,15 @@ def _no_images(root: Path, others: int) -> DataError:
         found=f"{others:,} other files and no image in {root}" if others else f"an empty folder, {root}",
         where=in_params("path"),
         remedy="Put images there, one folder per class, or give another folder.",
+    )
+
+
+def _no_names(root: Path, undecodable: list[str]) -> DataError:
+    return DataError(
+        expected="images whose names are UTF-8",
+        found=f"{len(undecodable):,} whose names are not, in {root}: {', '.join(undecodable[:3])}",
+        where=in_params("path"),
+        remedy="Rename them; convmv -r -f latin1 -t utf8 does it for a whole folder of names in Latin-1.",
     )
 
 

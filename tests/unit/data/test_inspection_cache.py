@@ -106,6 +106,23 @@ def test_a_file_changed_a_moment_ago_is_looked_at_once_more(
     assert len(read) == 5
 
 
+def test_a_read_that_lasts_settles_nothing(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file changed just before a slow read may have changed in the tick in which the read began: not remembered."""
+    now = [max(State.of(str(files[0]))[2:]) + 1]
+    monkeypatch.setattr(inspection_cache.time, "time_ns", lambda: now[0])
+
+    def slowly(path: Path) -> Inspection:
+        now[0] += 10 * inspection_cache.SETTLED_NS
+        return inspect(path)
+
+    monkeypatch.setattr(inspection_cache, "inspect", slowly)
+    for remembered in (False, True):  # the second look begins when the file is settled
+        cache = InspectionCache(tmp_path / "cache")
+        cache.look(files[0])
+        cache.close()
+        assert remembered == (InspectionCache(tmp_path / "cache").find(files[0]) is not None)
+
+
 @pytest.mark.parametrize("damage", [b"", b"PAR1 and nothing else", b"\x00" * 4096])
 def test_a_damaged_cache_is_no_cache(run: Run, read: list[str], tmp_path: Path, damage: bytes) -> None:
     """Everything is read again, and the file is whole afterwards."""
@@ -144,6 +161,21 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(
     """The run goes on; a line says that nothing was kept."""
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert len(run()) == 5
+    assert "what was seen could not be kept" in capsys.readouterr().out
+
+
+def test_a_name_that_cannot_be_written_down_costs_time_alone(
+    tmp_path: Path, files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources leave such files out; should one come through, nothing is kept, and a line says so."""
+    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    try:
+        odd = files[0].rename(tmp_path / os.fsdecode(b"caf\xe9.bmp"))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    cache = InspectionCache(tmp_path / "cache")
+    assert cache.look(odd).error is None
+    cache.close()
     assert "what was seen could not be kept" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.features.cache import FeatureCache
+from pipeline.features.cache import FeatureCache, _digest, write_segment
 
 
 def test_gathers_over_segments_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -56,17 +56,61 @@ def test_an_unknown_image_is_a_key_error() -> None:
 def test_thousands_of_segments_need_no_open_files(tmp_path: Path) -> None:
     """A data set that grows a little every day: 1,200 segments are read under a limit of 64 open files."""
     for number in range(1200):
-        segment = tmp_path / "cache" / f"segment-{number:04d}"
+        segment = tmp_path / "cache" / f"segment-{number:04d}"  # as write_segment, without waiting for the disk
         segment.mkdir(parents=True)
         np.save(segment / "features.npy", np.full((1, 2), number, np.float32))
         (segment / "ids.txt").write_text(f"{number}\n")
+        (segment / "digest.txt").write_text(_digest(segment))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     already_open = len(os.listdir("/dev/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (already_open + 64, hard))
     try:
         cache = FeatureCache(tmp_path / "cache")
         cache.add(["new"], np.full((1, 2), -1, np.float32))
+        assert all(str(number) in cache for number in range(1200))
         gathered = cache.gather([*map(str, range(1200)), "new"], 2, "float32")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert [*range(1200), -1] == gathered[:, 0].tolist()
+
+
+IDS = [f"{number:064x}" for number in range(50)]
+ROWS = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+
+
+def known(folder: Path) -> dict[str, np.ndarray]:
+    """What a reopened cache says of each image that it has."""
+    cache = FeatureCache(folder)
+    return {image_id: cache.gather([image_id], 8, "float32")[0] for image_id in IDS if image_id in cache}
+
+
+@pytest.mark.parametrize("name", ["features.npy", "ids.txt", "digest.txt"])
+def test_a_flipped_bit_is_no_feature(tmp_path: Path, name: str) -> None:
+    """Wherever it flipped, no image of that segment is known any more, and written again they are all there."""
+    file = write_segment(tmp_path, IDS, ROWS) / name
+    whole, random = file.read_bytes(), np.random.default_rng(1)
+    for place in random.integers(0, 8 * len(whole), 40):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << (place % 8)
+        file.write_bytes(damaged)
+        assert {} == known(tmp_path)
+        with pytest.raises(KeyError):
+            FeatureCache(tmp_path).gather(IDS[-1:], 8, "float32")
+    write_segment(tmp_path, IDS, ROWS)
+    found = known(tmp_path)
+    assert np.array_equal(ROWS, [found[image_id] for image_id in IDS])
+
+
+@pytest.mark.parametrize("name", ["features.npy", "ids.txt", "digest.txt"])
+@pytest.mark.parametrize("share", [None, 0, 0.5])
+def test_a_segment_that_lost_a_file_or_half_of_one_is_none(tmp_path: Path, name: str, share: float | None) -> None:
+    """The images of another segment are still there, also those that both have."""
+    other = write_segment(tmp_path, IDS[:20], ROWS[:20])
+    file = write_segment(tmp_path, IDS[10:], ROWS[10:]) / name
+    if share is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    found = known(tmp_path)
+    assert found.keys() == set(IDS[:20]), other
+    assert np.array_equal(ROWS[:20], [found[image_id] for image_id in IDS[:20]])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.core import digests
 from pipeline.features import engines
 from pipeline.features.engines import Measured, OnnxEngine, TorchEngine, choose, measure
 from pipeline.features.extraction import Extraction, extract
@@ -65,7 +66,7 @@ def test_what_was_measured_once_holds(
     """The second extraction neither measures nor exports again, and finds the features of the first."""
     calls = pinned(monkeypatch)
     first = run(weights, toy_domains, tmp_path)
-    exports = list((tmp_path / "engines").glob("*.onnx"))
+    exports = list((tmp_path / "engines").glob("*.onnx.checked"))
     again = run(weights, toy_domains, tmp_path)
     assert calls == [1]
     assert first.engine.name == again.engine.name == "onnxruntime"
@@ -135,6 +136,50 @@ def test_an_engine_that_fails_is_not_taken(
         assert found.engine.name == "torch"
         assert found.engine.sentence == "by torch; ONNX Runtime cannot be used here (RuntimeError: no such operator)"
     assert tries == [1]
+
+
+def test_a_graph_in_which_a_bit_flipped_is_exported_anew(weights: BackboneWeights, tmp_path: Path) -> None:
+    """Its weights may be others, and its features would be wrong without a word; cut off it would not load at all."""
+    OnnxEngine.of(weights, tmp_path)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (kept,) = tmp_path.iterdir()
+    whole, random = kept.read_bytes(), np.random.default_rng(0)
+    expected = OnnxEngine.of(weights, tmp_path)(images)
+    for place in (*random.integers(0, 8 * len(whole), 2), None):
+        damaged = bytearray(whole)
+        if place is None:
+            del damaged[len(whole) // 2 :]
+        else:
+            damaged[place // 8] ^= 1 << (place % 8)
+        kept.write_bytes(damaged)
+        assert np.array_equal(expected, OnnxEngine.of(weights, tmp_path)(images))
+        assert whole == kept.read_bytes()
+
+
+def as_of_another_version() -> bytes:
+    content = b'{"engine": "torch", "seconds": 3}'
+    return digests.of_bytes(content).encode() + content
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"engine": "torch"}', as_of_another_version()])
+def test_a_damaged_choice_is_made_anew(
+    toy_domains: Any,
+    weights: BackboneWeights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    for_small_images: None,
+    damage: bytes,
+) -> None:
+    """It is measured once more, as where there is none, and whole afterwards."""
+    calls = pinned(monkeypatch)
+    first = run(weights, toy_domains, tmp_path)
+    (record,) = (tmp_path / "engines").glob("*.json.checked")
+    whole = record.read_bytes()
+    record.write_bytes(damage)
+    again = run(weights, toy_domains, tmp_path)
+    assert ([1, 1], "onnxruntime") == (calls, again.engine.name)
+    assert whole == record.read_bytes()
+    assert np.array_equal(first.tables[0].features, again.tables[0].features)
 
 
 def test_new_weights_are_measured_anew(
