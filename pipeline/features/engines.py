@@ -158,7 +158,10 @@ def choose(
     if measured is None:
         if missing("torch") < max(WORTH_IMAGES, images / 2):
             return Chosen("torch", makes["torch"])
-        measured = _tried(weights, makes)
+        try:
+            measured = _tried(weights, makes)
+        except (OSError, MemoryError) as error:  # of this moment, and not to be remembered
+            return Chosen("torch", makes["torch"], f"by torch; ONNX Runtime could not be tried now ({error})")
         checked.write(record, measured.model_dump_json(indent=2).encode())
     return Chosen(measured.engine, makes[measured.engine], measured.sentence)
 
@@ -173,9 +176,15 @@ def _measured_before(record: Path) -> Measured | None:
 
 
 def _tried(weights: BackboneWeights, makes: dict[Name, Callable[[], Engine]]) -> Measured:
-    """Measured, or why it could not be: torch can do the work in any case."""
+    """Measured, or why it could not be: torch can do the work in any case.
+
+    Raises:
+        OSError, MemoryError: there was no room, which says nothing of ONNX Runtime.
+    """
     try:
         return measure(weights, makes["torch"](), makes["onnxruntime"]())
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # noqa: BLE001  # torch's exporter and ONNX Runtime share no class of errors
         said = (str(error).splitlines() or [""])[0][:120]
         return Measured(engine="torch", failure=f"{type(error).__name__}: {said}")

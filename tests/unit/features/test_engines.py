@@ -138,6 +138,21 @@ def test_an_engine_that_fails_is_not_taken(
     assert tries == [1]
 
 
+def test_a_full_disk_says_nothing_of_an_engine(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_small_images: None
+) -> None:
+    """Torch does the work this time, and nothing is kept of it: once there is room the other engine is tried."""
+
+    def full(*_: Any) -> OnnxEngine:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OnnxEngine, "of", full)
+    found = run(weights, toy_domains, tmp_path)
+    assert found.engine.name == "torch"
+    assert "could not be tried now ([Errno 28] No space left on device)" in found.engine.sentence
+    assert not list(tmp_path.rglob("*.json.checked"))
+
+
 def test_a_graph_in_which_a_bit_flipped_is_exported_anew(weights: BackboneWeights, tmp_path: Path) -> None:
     """Its weights may be others, and its features would be wrong without a word; cut off it would not load at all."""
     OnnxEngine.of(weights, tmp_path)
