@@ -92,8 +92,8 @@ def _temporaries() -> Iterator[str]:
 def _signals_as_before() -> Iterator[list[signal.Signals]]:
     """Yield the signals that torch's agent may take over; what it replaced is put back, and what came is passed on.
 
-    The agent leaves its handlers behind, and they raise an ordinary exception: Ctrl-C would look like a defect. A signal
-    that is ignored here (``nohup``) stays so. Handlers are the main thread's: in another the agent sets none.
+    The agent leaves its handlers behind, and they raise an ordinary exception: Ctrl-C would look like a defect. What is
+    ignored here (``nohup``) stays so. Handlers are the main thread's: in another the agent sets none.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
 

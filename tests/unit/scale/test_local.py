@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scale_signals import breaks, interrupts, nothing
+from scale_errors import breaks, interrupts, nothing
 
 from pipeline.core.errors import ServiceError
 from pipeline.scale.engines import local
