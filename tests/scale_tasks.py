@@ -6,11 +6,11 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from pipeline.core.context import Context
 from pipeline.core.errors import DataError
@@ -21,7 +21,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.features.engines import TorchEngine
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
-from pipeline.scale.processes import Processes
+from pipeline.scale.processes import Processes, _each_by_itself
 from pipeline.training import engine
 from pipeline.training.engine import Work
 from pipeline.training.objectives import Batch, CrossEntropy, Images
@@ -109,3 +109,28 @@ def train_each(works: dict[str, Work], folder: Path) -> None:
         losses = [value for entry in outcome.history for value in (entry.train_loss, entry.val_loss)]
         made[name] = {"network": dict(own.network.state_dict()), "losses": losses, "processes": outcome.processes}
     torch.save(made, folder / f"{processes.rank}.pt")
+
+
+class _Bucket(NamedTuple):
+    """As DDP hands gradients to its hook."""
+
+    values: Tensor
+
+    def buffer(self) -> Tensor:
+        return self.values
+
+    def gradients(self) -> list[Tensor]:
+        return [self.values]
+
+
+def lost_peer(said: Path) -> None:
+    """In two processes: one leaves, the other asks for the sum of gradients and writes down what it gets."""
+    processes = Processes.current()
+    distributed.barrier()
+    if not processes.is_first:
+        return
+    try:
+        text = f"a sum: {_each_by_itself(processes, cast(Any, _Bucket(torch.ones(2)))).wait()}"
+    except RuntimeError as error:
+        text = f"{type(error).__name__}: {error}"
+    said.write_text(text, encoding="utf-8")
