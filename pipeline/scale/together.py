@@ -54,9 +54,8 @@ def run(work: Callable[[], None], scale: Scale, folder: Path, device: torch.devi
 
 def _one(work: Callable[[], None], failure: Path, backend: str, threads: int) -> None:
     """In each process. What a new start cannot mend ends the work for good: an error of ours, a full disk, too little
-    memory. Started anew, each process finds it told and returns.
-
-    (The others then wait for one that has gone, which torch tells them; that ends them, and they are started anew.)
+    memory. It is left in ``failure``, and this process fails, because the others wait for it inside torch, where only
+    their end ends that. Started anew, each finds it told and returns.
     """
     if failure.is_file():
         return
@@ -68,9 +67,9 @@ def _one(work: Callable[[], None], failure: Path, backend: str, threads: int) ->
         work()
     except (GraftlineError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         write_text(failure, json.dumps(_kept(error)))
-    finally:
-        if not has_group:
-            distributed.destroy_process_group()
+        raise RuntimeError(f"told in {failure}") from error
+    if not has_group:
+        distributed.destroy_process_group()
 
 
 def _kept(error: Exception) -> dict[str, Any]:

@@ -141,8 +141,8 @@ def test_ray_train_ends_where_one_process_does_also_after_a_kill(toy_domains: An
 def test_workers_that_die_every_time_are_given_up(
     toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The marker cannot be made; Ray's last words are in one error of ours."""
-    dying = Chosen("torch", partial(DyingEngine, weights, tmp_path / "no such folder" / "died", batches=0))
+    """Ray's last words are in one error of ours."""
+    dying = Chosen("torch", partial(DyingEngine, weights, None, batches=0))
     monkeypatch.setattr(extraction, "choose", lambda *_, **__: dying)
     with pytest.raises(ServiceError, match="The work on Ray failed"):
         extracted(toy_domains, weights, tmp_path / "shared", RAY)
@@ -155,7 +155,7 @@ def test_training_processes_that_die_every_time_are_given_up(
     """Ray Train's failure is another class than Ray's own errors; the message is the same error of ours."""
     monkeypatch.setattr("pipeline.scale.engines.ray.RESTARTS", 1)
     context = replace(toy_domains.context(scratch=tmp_path), scale=RAY)
-    dying = DyingLoss(tmp_path / "no such folder" / "died", progress=0.5)
+    dying = DyingLoss(None, progress=0.5)
     with pytest.raises(ServiceError, match="The work on Ray failed"):
         fit(*toy_work(toy_domains, context)[:6], objective=dying)
 

@@ -22,12 +22,7 @@ CHANGED = DataError(expected="a picture", found="none", where="here", remedy="Pa
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device", "/a/checkpoint.pt"),
-        OSError("a library's own"),
-        MemoryError("1 GB"),
-    ],
+    "error", [OSError(errno.ENOSPC, "No space left on device", "/a/checkpoint.pt"), MemoryError("1 GB")]
 )
 def test_what_a_new_start_cannot_mend_is_raised_at_once(error: Exception, tmp_path: Path) -> None:
     """With its number and its path, by which a full disk is told in words; tried once, not four times."""
@@ -36,6 +31,17 @@ def test_what_a_new_start_cannot_mend_is_raised_at_once(error: Exception, tmp_pa
         together.run(partial(raises, error, tries), Scale(), tmp_path, CPU)
     assert str(error) == str(raised.value)
     assert ["tried"] == tries.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "error", [CHANGED, OSError("a library's own"), OSError(errno.EIO, "broken"), torch.OutOfMemoryError("of CUDA")]
+)
+def test_what_was_told_is_raised_as_it_was(error: Exception, tmp_path: Path) -> None:
+    """Of its own kind, in its own words, with its number."""
+    (tmp_path / "told").write_text(json.dumps(together._kept(error)))
+    with pytest.raises(type(error)) as raised:
+        together._raise_told(tmp_path / "told")
+    assert (str(error), getattr(error, "errno", 0)) == (str(raised.value), getattr(raised.value, "errno", 0))
 
 
 class Failing:
