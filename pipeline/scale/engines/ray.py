@@ -1,4 +1,4 @@
-"""Ray: a cluster that is there, or one of our own on this machine for as long as a stage takes.
+"""Ray: a cluster that is there, or one of our own on this machine, started for each extraction and each training.
 
 Rows are mapped over by Ray Data in a pool of actors, training processes are Ray Train's. Workspace and cache must lie
 where every machine of the cluster sees them under the same path.
