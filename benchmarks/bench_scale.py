@@ -1,9 +1,12 @@
 """Claim: two workers do more than one, and what starting them costs is told beside it.
 
-Extraction: photos drawn at random, as JPEG files, through resnet18, with one thread of torch and one that decodes for
-each process: in this process, and on Ray with 1 and 2 workers. Ray's start is timed by itself; rates are without it.
-Training: full fine-tuning of resnet18 with one process and two, a thread each, at one batch size; seconds of an epoch
-are the difference of two runs that differ in their epochs, so that starting up and decoding are not in them.
+Extraction: photos drawn at random, as JPEG files, through resnet18: in this process with all cores (as many threads of
+torch, and as many that decode), which is what a user has without Ray and what the others are compared with; in this
+process with one thread of each, and on Ray with 1 and 2 workers of one thread of each. Ray's start is timed by itself;
+rates are without it.
+Training: full fine-tuning of resnet18 at one batch size: one process with all threads, which the others are compared
+with; then one process with one thread, and two that divide all threads. Seconds of an epoch are the difference of two
+runs that differ in their epochs, so that starting up and decoding are not in them.
 
 Each turn takes all of them once, in turn. ``--write`` puts the tables into the docs; ``--photos``, ``--epochs`` and
 ``--turns`` make it smaller. Ray's rows need ``graftline[ray]`` and are left out without it.
@@ -14,11 +17,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +51,7 @@ from pipeline.training.phases import Phase
 
 NAME, CLASSES, SIZE = "resnet18", 10, (400, 300)
 BATCH = 32
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CPU = torch.device("cpu")
 
 
@@ -75,19 +81,21 @@ def cluster(workers: int) -> AbstractContextManager[Any]:
     )  # fmt: skip
 
 
-def extraction_seconds(folder: Path, manifest: Manifest, scale: Scale) -> tuple[float, float]:
-    """Of the start, and of the work (actors that load the backbone included)."""
+def extraction_seconds(folder: Path, manifest: Manifest, scale: Scale, threads: int) -> tuple[float, float]:
+    """Of the start, and of the work (actors that load the backbone included); ``threads`` in each process."""
+    torch.set_num_threads(threads)
     weights = random_weights(NAME, 0, backbone(NAME).preprocessing)
     started = time.perf_counter()
     with cluster(scale.workers) if scale.engine == "ray" else nullcontext(), tempfile.TemporaryDirectory() as cache:
         ready = time.perf_counter()
-        context = Context(folder, 0, device="cpu", workers=1, cache=Path(cache), scale=scale)
+        context = Context(folder, 0, device="cpu", workers=threads, cache=Path(cache), scale=scale)
         extract(weights, [manifest], context, CPU, ExtractionOptions(batch_size=BATCH, engine="torch"))
         return ready - started, time.perf_counter() - ready
 
 
-def training_seconds(folder: Path, manifest: Manifest, workers: int, epochs: int) -> tuple[float, float]:
-    """Of one epoch, and of everything else."""
+def training_seconds(folder: Path, manifest: Manifest, workers: int, threads: int, epochs: int) -> tuple[float, float]:
+    """Of one epoch, and of everything else; the processes divide ``threads``."""
+    torch.set_num_threads(threads)
     taken = {}
     for count in (1, 1 + epochs):
         weights = random_weights(NAME, 0, backbone(NAME).preprocessing)
@@ -117,31 +125,32 @@ def in_turn(turns: int, measured: dict[str, Callable[[], tuple[float, float]]]) 
 
 def tables(folder: Path, photos: int, epochs: int, turns: int) -> str:
     manifest = drawn_photos(folder, photos)
-    scales = {"this process": Scale()}
+    whole = f"this process, all cores ({CORES})"
+    ways: dict[str, tuple[Scale, int]] = {whole: (Scale(), CORES), "this process, one thread": (Scale(), 1)}
     if importlib.util.find_spec("ray") is not None:
-        scales |= {f"Ray, {count} worker{'s' * (count > 1)}": Scale(engine="ray", workers=count) for count in (1, 2)}
-    work = {name: lambda scale=scale: extraction_seconds(folder, manifest, scale) for name, scale in scales.items()}
-    extracted = in_turn(turns, work)
-    plain = photos / extracted["this process"][1]
+        ways |= {
+            f"Ray, {count} worker{'s' * (count > 1)}, a thread each": (Scale(engine="ray", workers=count), 1)
+            for count in (1, 2)
+        }
+    extracted = in_turn(
+        turns, {name: partial(extraction_seconds, folder, manifest, *chosen) for name, chosen in ways.items()}
+    )
     rows = [
-        [name, f"{start:.1f}", f"{photos / seconds:.0f}", f"{photos / seconds / plain:.2f}"]
+        [name, f"{start:.1f}", f"{photos / seconds:.0f}", f"{extracted[whole][1] / seconds:.2f}"]
         for name, (start, seconds) in extracted.items()
     ]
-    features = table(["extraction", "start, s", "images/s", "× this process"], rows)
-    ways = {f"{count} process{'es' * (count > 1)}": count for count in (1, 2)}
+    features = table(["extraction", "start, s", "images/s", "× all cores"], rows)
+    one = f"1 process, all threads ({CORES})"
+    shares = {one: (1, CORES), "1 process, one thread": (1, 1), "2 processes that divide them": (2, CORES)}
     trained = in_turn(
-        turns,
-        {name: lambda count=count: training_seconds(folder, manifest, count, epochs) for name, count in ways.items()},
+        turns, {name: partial(training_seconds, folder, manifest, *share, epochs) for name, share in shares.items()}
     )
-    alone = trained["1 process"][0]
     rows = [
-        [name, f"{rest:.1f}", f"{photos / epoch:.0f}", f"{alone / epoch:.2f}"]
+        [name, f"{rest:.1f}", f"{photos / epoch:.0f}", f"{trained[one][0] / epoch:.2f}"]
         for name, (epoch, rest) in trained.items()
     ]
-    training = table(["training", "start and decoding, s", "images/s", "× 1 process"], rows)
-    note = (
-        f"{NAME}, {photos} photos of {SIZE[0]} × {SIZE[1]} px, batch {BATCH}, a thread each, medians of {turns} turns"
-    )
+    training = table(["training", "start and decoding, s", "images/s", "× all threads"], rows)
+    note = f"{NAME}, {photos} photos of {SIZE[0]} × {SIZE[1]} px, batch {BATCH}, medians of {turns} turns"
     return f"{features}\n\n{training}\n\n{note}; {provenance()}."
 
 
@@ -152,7 +161,6 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
         text = tables(Path(folder), chosen.photos, chosen.epochs, chosen.turns)
     print(text)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from pipeline.core.context import Context
 from pipeline.core.errors import DataError
@@ -21,7 +22,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.features.engines import TorchEngine
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import Network, build_backbone
-from pipeline.scale.processes import Processes
+from pipeline.scale.processes import Processes, _each_by_itself
 from pipeline.training import engine
 from pipeline.training.engine import Work
 from pipeline.training.objectives import Batch, CrossEntropy, Images
@@ -29,10 +30,11 @@ from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
 
 
-def die_once(marker: Path) -> None:
-    """SIGKILL to this process, unless one has died here before."""
+def die_once(marker: Path | None) -> None:
+    """SIGKILL to this process, unless one has left the marker and died; each time without a marker."""
     try:
-        marker.touch(exist_ok=False)
+        if marker is not None:
+            marker.touch(exist_ok=False)
     except FileExistsError:
         return
     os.kill(os.getpid(), signal.SIGKILL)
@@ -41,7 +43,7 @@ def die_once(marker: Path) -> None:
 class DyingEngine(TorchEngine):
     """Computes some batches, then its process is killed; the next one's goes on."""
 
-    def __init__(self, weights: BackboneWeights, marker: Path, batches: int) -> None:
+    def __init__(self, weights: BackboneWeights, marker: Path | None, batches: int) -> None:
         super().__init__(weights.build(), torch.device("cpu"))
         self._marker, self._left = marker, batches
 
@@ -53,24 +55,28 @@ class DyingEngine(TorchEngine):
 
 
 class DyingLoss(CrossEntropy):
-    """The last process is killed in the second phase, at the first step that has ``progress`` behind it."""
+    """Process ``victim`` (-1: the last) is killed in the second phase, once ``progress`` is behind it."""
 
-    def __init__(self, marker: Path, progress: float) -> None:
+    def __init__(self, marker: Path | None, progress: float, victim: int = -1) -> None:
         super().__init__()
-        self._marker, self._progress = marker, progress
+        self._marker, self._progress, self._victim = marker, progress, victim
 
     def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         processes = Processes.current()
-        if phase.name == "all" and batch.progress >= self._progress and processes.rank == processes.size - 1:
+        is_victim = processes.rank == self._victim % processes.size
+        if is_victim and phase.name == "all" and batch.progress >= self._progress:
             die_once(self._marker)
         return super().loss(network, batch, phase)
 
 
 class RefusingLoss(CrossEntropy):
-    """Finds fault with what the user gave, in one process of several; the others wait for its gradients."""
+    """Finds fault with what the user gave, in one process of several; the others wait for its gradients.
+
+    In the second phase, when what the first has joined still holds on to torch's group.
+    """
 
     def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:
-        if Processes.current().rank == 1:
+        if Processes.current().rank == 1 and phase.name == "all":
             raise DataError(expected="a picture", found="none", where="here", remedy="Paint one.")
         return super().loss(network, batch, phase)
 
@@ -109,3 +115,38 @@ def train_each(works: dict[str, Work], folder: Path) -> None:
         losses = [value for entry in outcome.history for value in (entry.train_loss, entry.val_loss)]
         made[name] = {"network": dict(own.network.state_dict()), "losses": losses, "processes": outcome.processes}
     torch.save(made, folder / f"{processes.rank}.pt")
+
+
+class _Bucket(NamedTuple):
+    """As DDP hands gradients to its hook."""
+
+    values: Tensor
+
+    def buffer(self) -> Tensor:
+        return self.values
+
+    def gradients(self) -> list[Tensor]:
+        return [self.values]
+
+
+def lost_peer(said: Path) -> None:
+    """In two processes: one leaves, the other asks for the sum of gradients and writes down what it gets."""
+    processes = Processes.current()
+    distributed.barrier()
+    if not processes.is_first:
+        return
+    try:
+        text = f"a sum: {_each_by_itself(processes, cast(Any, _Bucket(torch.ones(2)))).wait()}"
+    except RuntimeError as error:
+        text = f"{type(error).__name__}: {error}"
+    said.write_text(text, encoding="utf-8")
+
+
+def wait_for_each_other(folder: Path) -> None:
+    """In two processes: the first waits for the other's numbers, inside torch; the other never sends any."""
+    processes = Processes.current()
+    distributed.barrier()
+    (folder / f"{processes.rank} is there").touch()
+    if processes.is_first:
+        distributed.barrier()
+    time.sleep(600)

@@ -27,7 +27,7 @@ def full(error: BaseException, workspace: Path, *, doing: str, results_bytes: in
 
     ``doing`` names the work, and ``results_bytes`` is what its results took the last time.
     """
-    behind = next((one for one in _chain(error) if _says_full(one)), None)
+    behind = next((one for one in _chain(error) if says_full(one)), None)
     if behind is None:
         return None
     said = next(filter(_are_words_for_it, str(behind).splitlines()), str(behind))
@@ -57,7 +57,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _says_full(error: BaseException) -> bool:
+def says_full(error: BaseException) -> bool:
+    """Does this error, by itself, tell of a full disk: by its number, or in the words of a library that kept none?"""
     return (isinstance(error, OSError) and error.errno in FULL) or _are_words_for_it(str(error))
 
 

@@ -38,7 +38,7 @@ class ImageBank:
         self.preprocessing = preprocessing
         self._store = store
         self._kept: Tensor | None = None
-        self._keeps = len(manifest) * 3 * training_side_px(preprocessing) ** 2 <= budget_mb * 1e6
+        self.budget_mb = budget_mb
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -46,6 +46,14 @@ class ImageBank:
     def __getstate__(self) -> dict[str, Any]:
         """Another process decodes for itself: what is kept here may be gigabytes."""
         return {**self.__dict__, "_kept": None}
+
+    @property
+    def _keeps(self) -> bool:
+        return len(self) * 3 * training_side_px(self.preprocessing) ** 2 <= self.budget_mb * 1e6
+
+    def share_memory(self, processes: int) -> None:
+        """Be content with one part of the budget in ``processes``, where as many on this machine have such a bank."""
+        self.budget_mb /= processes
 
     def fetch(self, rows: np.ndarray, device: torch.device = CPU) -> Tensor:
         """Training squares of ``rows`` on ``device``, uint8 [len(rows), 3, side, side]."""

@@ -116,19 +116,21 @@ def _compute(
     make = partial(_Extractor, engine.make, weights.preprocessing, store, options.batch_size, options.dtype, cache.keep)
     scale = context.scale if context.scale and cache.is_on_disk else Scale()
     meter = Meter(what="features", unit="images", total=len(manifest))
-    for told in scaling.of(scale).mapped(
-        make,
-        manifest.frame[["id", "path", "offset", "length"]],
-        part_rows=_part_rows(len(manifest), scale.workers, options.batch_size),
-        scale=scale,
-        threads=torch.get_num_threads(),
-        gpu=device.type == "cuda",
-    ):
-        for images, segment in zip(told["images"], told["segment"], strict=True):
-            meter.advance(images)
-            if segment:
-                cache.take_in(Path(segment))
-    meter.close()
+    try:
+        for told in scaling.of(scale).mapped(
+            make,
+            manifest.frame[["id", "path", "offset", "length"]],
+            part_rows=_part_rows(len(manifest), scale.workers, options.batch_size),
+            scale=scale,
+            threads=torch.get_num_threads(),
+            gpu=device.type == "cuda",
+        ):
+            for images, segment in zip(told["images"], told["segment"], strict=True):
+                meter.advance(images)
+                if segment:
+                    cache.take_in(Path(segment))
+    finally:
+        meter.close()
 
 
 def _part_rows(rows: int, workers: int, batch_size: int) -> int:

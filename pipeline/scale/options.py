@@ -26,6 +26,6 @@ class Scale(Params):
     address: str = Field(
         "local",
         pattern=r"^(local|auto|[A-Za-z0-9_.-]+:\d+)$",
-        description="of the Ray cluster: local (one of our own here, for as long as a stage takes), auto, host:port",
+        description="of the Ray cluster: local (our own here, for each extraction or training), auto, host:port",
     )
     workers: int = Field(1, ge=1, le=10_000, description="processes that share the work")

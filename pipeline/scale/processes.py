@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -55,6 +55,11 @@ class Processes(NamedTuple):
     @property
     def is_alone(self) -> bool:
         return self.size == 1
+
+    @property
+    def on_this_machine(self) -> int:
+        """How many of them share its memory."""
+        return 1 if self.is_alone else int(os.environ["LOCAL_WORLD_SIZE"])
 
     def device(self, requested: str) -> str:
         """The device of this process: of several GPUs, that of its number on its machine."""
@@ -111,4 +116,9 @@ def _each_by_itself(processes: Processes, bucket: distributed.GradBucket) -> tor
     """
     whole = bucket.buffer().div_(processes.size)
     sums = [distributed.all_reduce(gradient, async_op=True).get_future() for gradient in bucket.gradients()]
-    return torch.futures.collect_all(sums).then(lambda _: whole)
+
+    def mean(done: torch.futures.Future[list[Any]]) -> Tensor:
+        done.value()  # raises what went wrong with any, which would leave this process with its own gradient
+        return whole
+
+    return torch.futures.collect_all(sums).then(mean)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
 
-from pipeline.core import errors
-from pipeline.core.errors import GraftlineError, ParamsError
+from pipeline.core import disk, errors
+from pipeline.core.errors import GraftlineError, ParamsError, ServiceError
 from pipeline.core.files import write_text
 from pipeline.scale import engine
 from pipeline.scale.options import Scale
@@ -25,7 +27,7 @@ def run(work: Callable[[], None], scale: Scale, folder: Path, device: torch.devi
     What it gives back it leaves in files. ``folder`` is where an error is left, which all machines must see.
 
     Raises:
-        GraftlineError: as ``work`` raised it.
+        GraftlineError, OSError, MemoryError, torch.OutOfMemoryError: as ``work`` raised it.
         ServiceError: processes died too often.
         ParamsError: there are fewer GPUs here than workers.
     """
@@ -40,15 +42,20 @@ def run(work: Callable[[], None], scale: Scale, folder: Path, device: torch.devi
     failure = folder / "failure.json"
     failure.unlink(missing_ok=True)
     each = partial(_one, work, failure, backend)
-    engine.of(scale).together(each, scale=scale, threads=torch.get_num_threads(), backend=backend)
-    if failure.is_file():
-        raise errors.restored(json.loads(failure.read_text(encoding="utf-8")))
+    try:
+        engine.of(scale).together(each, scale=scale, threads=torch.get_num_threads(), backend=backend)
+    except ServiceError as error:
+        _raise_told(failure)  # the starts were used up by deaths before it, or on those that waited
+        if disk.says_full(error):  # so full that not even the failure could be told
+            raise OSError(errno.ENOSPC, str(error), str(failure)) from error
+        raise
+    _raise_told(failure)
 
 
 def _one(work: Callable[[], None], failure: Path, backend: str, threads: int) -> None:
-    """In each process. An error of ours ends the work for good: started anew, each process finds it told and returns.
-
-    (The others then wait for one that has gone, which torch tells them; that ends them, and they are started anew.)
+    """In each process. What a new start cannot mend ends the work for good: an error of ours, a full disk, too little
+    memory. It is left in ``failure``, and this process fails, because the others wait for it inside torch, where only
+    their end ends that. Started anew, each finds it told and returns.
     """
     if failure.is_file():
         return
@@ -58,11 +65,36 @@ def _one(work: Callable[[], None], failure: Path, backend: str, threads: int) ->
         _join(backend)
     try:
         work()
-    except GraftlineError as error:
-        write_text(failure, json.dumps(errors.kept(error)))
-    finally:
-        if not has_group:
-            distributed.destroy_process_group()
+    except (GraftlineError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        write_text(failure, json.dumps(_kept(error)))
+        raise RuntimeError(f"told in {failure}") from error
+    if not has_group:
+        distributed.destroy_process_group()
+
+
+def _kept(error: Exception) -> dict[str, Any]:
+    """For :func:`_raise_told`, as JSON."""
+    if isinstance(error, GraftlineError):
+        return errors.kept(error)
+    if isinstance(error, OSError):
+        path = None if error.filename is None else str(error.filename)
+        return {"kind": "OSError", "errno": error.errno, "text": error.strerror or str(error), "path": path}
+    return {"kind": "MemoryError" if isinstance(error, MemoryError) else "OutOfMemoryError", "text": str(error)}
+
+
+def _raise_told(failure: Path) -> None:
+    """Raise here what a process has left there, if one did."""
+    if not failure.is_file():
+        return
+    told = json.loads(failure.read_text(encoding="utf-8"))
+    match told["kind"]:
+        case "OSError":
+            raise OSError(told["text"]) if told["errno"] is None else OSError(told["errno"], told["text"], told["path"])
+        case "MemoryError":
+            raise MemoryError(told["text"])
+        case "OutOfMemoryError":
+            raise torch.OutOfMemoryError(told["text"])
+    raise errors.restored(told)
 
 
 def _join(backend: str) -> None:

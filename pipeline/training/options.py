@@ -32,6 +32,6 @@ class EngineOptions(Params):
     where machines of different sizes shall agree."""
     memory_mb: int = Field(2048, gt=0)
     """Decoded images are kept up to this, on a GPU where they take at most a quarter of what is free there, else in
-    main memory; a larger set is decoded anew for every batch."""
+    main memory; a larger set is decoded anew for every batch. Processes that train together on a machine divide it."""
     min_steps_per_epoch: int = Field(10, gt=0)
     """An epoch passes over a small set several times until it has taken this many steps."""

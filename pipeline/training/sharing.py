@@ -17,6 +17,7 @@ import torch
 
 from pipeline.core.device import choose
 from pipeline.core.files import replacing
+from pipeline.core.seeding import seed_torch
 from pipeline.models.network import contiguous
 from pipeline.scale import together
 from pipeline.scale.options import Scale
@@ -44,7 +45,7 @@ def run(work: Work, scale: Scale, groups: list[Group]) -> Outcome:
 
 
 def why_alone(work: Work, workers: int, device: torch.device) -> str | None:
-    """Why several processes cannot share this work, as a sentence; None where they can."""
+    """Why several processes cannot share this work, or would gain nothing, as a sentence; None where they can."""
     images = min(work.options.batch_size, len(work.train))
     if not work.objective.is_mean_over_rows:
         return f"{type(work.objective).__name__} looks at more than one image at a time"
@@ -52,6 +53,8 @@ def why_alone(work: Work, workers: int, device: torch.device) -> str | None:
         return f"a step has {images} images"
     if device.type not in ("cpu", "cuda"):
         return f"torch does not join processes on {device.type}"
+    if device.index is not None:
+        return f"runtime.device names one GPU, {device}; 'cuda' would give each process its own"
     return None
 
 
@@ -69,6 +72,9 @@ def _part(work: Work, groups: list[Group], place: Path) -> None:
         device=processes.device(context.device),
         scratch=context.scratch if processes.is_first else None,
     )
+    seed_torch(processes.seed(context.seed))
+    for bank in {id(images.bank): images.bank for images in (work.train, work.val) if images}.values():
+        bank.share_memory(processes.on_this_machine)
     outcome = engine.run(work._replace(context=context), groups)
     if processes.is_first:
         made = outcome._asdict() | {"history": [entry.model_dump() for entry in outcome.history]}

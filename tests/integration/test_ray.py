@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scale_tasks import DyingEngine, DyingLoss, toy_work
+from scale_tasks import DyingEngine, DyingLoss, RefusingLoss, toy_work
 
 from pipeline.core import digests
 from pipeline.core.errors import DataError, ParamsError, ServiceError
@@ -141,11 +141,31 @@ def test_ray_train_ends_where_one_process_does_also_after_a_kill(toy_domains: An
 def test_workers_that_die_every_time_are_given_up(
     toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The marker cannot be made; Ray's last words are in one error of ours."""
-    dying = Chosen("torch", partial(DyingEngine, weights, tmp_path / "no such folder" / "died", batches=0))
+    """Ray's last words are in one error of ours."""
+    dying = Chosen("torch", partial(DyingEngine, weights, None, batches=0))
     monkeypatch.setattr(extraction, "choose", lambda *_, **__: dying)
     with pytest.raises(ServiceError, match="The work on Ray failed"):
         extracted(toy_domains, weights, tmp_path / "shared", RAY)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_training_processes_that_die_every_time_are_given_up(
+    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train's failure is another class than Ray's own errors; the message is the same error of ours."""
+    monkeypatch.setattr("pipeline.scale.engines.ray.RESTARTS", 1)
+    context = replace(toy_domains.context(scratch=tmp_path), scale=RAY)
+    dying = DyingLoss(None, progress=0.5)
+    with pytest.raises(ServiceError, match="The work on Ray failed"):
+        fit(*toy_work(toy_domains, context)[:6], objective=dying)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_error_of_one_training_process_is_told_in_its_own_words(toy_domains: Any, tmp_path: Path) -> None:
+    """The other waits for gradients that never come; what reaches the user is what the first one found."""
+    context = replace(toy_domains.context(scratch=tmp_path), scale=RAY)
+    with pytest.raises(DataError, match="Expected a picture; found none"):
+        fit(*toy_work(toy_domains, context)[:6], objective=RefusingLoss())
 
 
 def test_a_cluster_of_our_own_is_stopped(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:
@@ -159,12 +179,8 @@ def test_a_cluster_of_our_own_is_stopped(toy_domains: Any, weights: BackboneWeig
     assert not ray.is_initialized()
 
 
-def test_no_cluster_at_the_address_is_one_message(
-    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it was sought, and how to start one."""
-    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
-    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "1")
+def test_no_cluster_at_the_address_is_one_message(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:
+    """Where it was sought, and how to start one; Ray itself would try for some ten minutes."""
     with pytest.raises(ParamsError) as error:
         extracted(toy_domains, weights, tmp_path / "c", Scale(engine="ray", workers=2, address="localhost:1"))
     assert "Expected a Ray cluster that answers; found none at 'localhost:1'" in str(error.value)

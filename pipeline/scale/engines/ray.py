@@ -1,4 +1,4 @@
-"""Ray: a cluster that is there, or one of our own on this machine for as long as a stage takes.
+"""Ray: a cluster that is there, or one of our own on this machine, started for each extraction and each training.
 
 Rows are mapped over by Ray Data in a pool of actors, training processes are Ray Train's. Workspace and cache must lie
 where every machine of the cluster sees them under the same path.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.scale.options import Scale
+
+ANSWER_WITHIN_S = 10.0
+"""For the cluster's head to accept a connection."""
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Of a cluster of our own: weights, and tables of file names, pass through it; images and features do not."""
@@ -44,7 +48,7 @@ def mapped(
     """One block of Ray Data per part. An actor that dies is started anew, and its part given out again."""
     import pyarrow as pa
 
-    with _cluster(scale, threads) as ray:
+    with _cluster(scale, threads, gpu=gpu) as ray:
         table = pa.Table.from_pandas(rows, preserve_index=False)
         blocks = [table.slice(start, part_rows) for start in range(0, len(table), part_rows)]
         done = ray.data.from_arrow(blocks).map_batches(
@@ -94,15 +98,14 @@ def _read(told: str) -> pd.DataFrame:
 
 def together(work: Callable[[int], None], *, scale: Scale, threads: int, backend: str) -> None:
     """By Ray Train's TorchTrainer, with ``threads`` for each process."""
-    with _cluster(scale, threads) as ray, tempfile.TemporaryDirectory(prefix="graftline-ray-") as storage:
+    gpu = backend == "nccl"
+    with _cluster(scale, threads, gpu=gpu) as ray, tempfile.TemporaryDirectory(prefix="graftline-ray-") as storage:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
         trainer = TorchTrainer(
             lambda: work(threads),
-            scaling_config=ScalingConfig(
-                num_workers=scale.workers, use_gpu=backend == "nccl", resources_per_worker={"CPU": threads}
-            ),
+            scaling_config=ScalingConfig(num_workers=scale.workers, use_gpu=gpu, resources_per_worker={"CPU": threads}),
             torch_config=TorchConfig(backend=backend),
             run_config=RunConfig(storage_path=storage, failure_config=FailureConfig(max_failures=RESTARTS)),
         )
@@ -111,11 +114,11 @@ def together(work: Callable[[int], None], *, scale: Scale, threads: int, backend
 
 
 @contextmanager
-def _cluster(scale: Scale, threads: int) -> Iterator[Any]:
+def _cluster(scale: Scale, threads: int, *, gpu: bool) -> Iterator[Any]:
     """Ray, connected; what was started here is stopped here. A connection that is there already is used and kept.
 
     Raises:
-        ParamsError: no cluster answers at ``scale.address``, or it has not the processors for the workers.
+        ParamsError: no cluster answers at ``scale.address``, or it has not the processors or GPUs for the workers.
     """
     check(scale)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import: Ray reports by default
@@ -127,7 +130,7 @@ def _cluster(scale: Scale, threads: int) -> Iterator[Any]:
         return
     try:
         _connect(ray, scale, threads)
-        _check_room(ray, scale, threads)
+        _check_room(ray, scale, threads, gpu)
         _quieten(ray)
         yield ray
     finally:
@@ -142,6 +145,8 @@ def _connect(ray: Any, scale: Scale, threads: int) -> None:
     }
     is_own = scale.address == "local"
     try:
+        if not is_own and scale.address != "auto":
+            _check_answers(scale.address)
         ray.init(address=scale.address, log_to_driver=False, logging_level="ERROR", **(here if is_own else {}))
     except Exception as error:  # Ray raises bare Exceptions too
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -155,9 +160,28 @@ def _connect(ray: Any, scale: Scale, threads: int) -> None:
         ) from error
 
 
-def _check_room(ray: Any, scale: Scale, threads: int) -> None:
+def _check_answers(address: str) -> None:
+    """Does anybody listen there? Ray itself tries for some ten minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN_S):
+        pass
+
+
+def _check_room(ray: Any, scale: Scale, threads: int, gpu: bool) -> None:
     """Ray itself would wait for more machines without end."""
-    there = int(ray.cluster_resources().get("CPU", 0))
+    resources = ray.cluster_resources()
+    there, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if gpu and gpus < scale.workers:
+        raise ParamsError(
+            expected=f"a Ray cluster with {scale.workers} GPUs, one for each worker",
+            found=f"{gpus} GPUs",
+            where="scale.workers in params.yaml",
+            remedy=f"Set it to {gpus}, or add machines." if gpus else "Set runtime.device to cpu, or add machines.",
+        )
     if there < scale.workers * threads:
         raise ParamsError(
             expected=f"a Ray cluster with {scale.workers * threads} CPUs: {scale.workers} workers of {threads} threads",
@@ -179,7 +203,7 @@ def _quieten(ray: Any) -> None:
 @contextmanager
 def _told_as_ours(ray: Any) -> Iterator[None]:
     """What Ray says when workers died too often, or a worker's code broke, as one error."""
-    from ray.train.base_trainer import TrainingFailedError
+    from ray.train import TrainingFailedError  # of whichever of Ray Train's two versions is in use
 
     try:
         yield

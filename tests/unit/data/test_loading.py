@@ -35,6 +35,15 @@ def test_batches_are_the_same_kept_or_decoded_anew(toy_domains: Any, steps: list
     assert anew.kept_mb == 0
 
 
+def test_processes_divide_the_memory(toy_domains: Any) -> None:
+    """What fits for one process is decoded anew by each of two, which keep no more together; images are the same."""
+    alone, one_of_two = a_bank(toy_domains, 0.2), a_bank(toy_domains, 0.2)
+    one_of_two.share_memory(2)
+    assert torch.equal(alone.fetch(STEPS[2]), one_of_two.fetch(STEPS[2]))
+    assert 0.1 < alone.kept_mb < 0.2
+    assert one_of_two.kept_mb == 0
+
+
 def test_decoding_ahead_tells_of_an_image_that_has_gone(toy_domains: Any) -> None:
     """The error of the step that needs it comes through, after the steps before it."""
     bank = a_bank(toy_domains, 0)

@@ -103,6 +103,19 @@ def test_features_do_not_depend_on_what_was_cached(toy_domains: Any, weights: Ba
     assert np.array_equal(whole.features, pieced.features)
 
 
+def test_an_image_that_changed_leaves_no_bar_behind(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meter is closed whatever ends the work: the message stands on a line of its own, the stream is given back."""
+    closed: list[str] = []
+    monkeypatch.setattr(extraction.Meter, "close", lambda meter: closed.append(meter.what))
+    first, second = (toy_domains.workspace / path for path in toy_domains.source.frame["path"][:2])
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DataError, match="it has changed since ingest"):
+        run(weights, [toy_domains.source], toy_domains.context())
+    assert ["features"] == closed
+
+
 def test_a_kill_costs_only_what_was_not_flushed(
     toy_domains: Any, weights: BackboneWeights, forwarded: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scale_tasks import RefusingLoss, toy_work, train_each
+from scale_tasks import RefusingLoss, lost_peer, toy_work, train_each
 
 from pipeline.core.errors import DataError
 from pipeline.scale import together
 from pipeline.scale.options import Scale
 from pipeline.scale.processes import Processes, Rows
+from pipeline.training import engine, sharing
 from pipeline.training.engine import fit
 from pipeline.training.objectives import CrossEntropy
 from pipeline.training.sharing import why_alone
@@ -112,6 +113,37 @@ def test_a_step_needs_an_image_for_each_process(toy_domains: Any) -> None:
     assert "a step has 15 images" == why_alone(work, 16, CPU)
     assert "torch does not join processes on mps" == why_alone(work, 2, torch.device("mps"))
     assert why_alone(work, 15, CPU) is None
+    assert "runtime.device names one GPU, cuda:1" in str(why_alone(work, 2, torch.device("cuda:1")))
+    assert why_alone(work, 2, torch.device("cuda")) is None
+
+
+def test_each_process_is_seeded_and_takes_its_part_of_the_memory(
+    toy_domains: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's state is not inherited: each process asks for it anew, before it makes its first draw."""
+
+    class Looking(CrossEntropy):
+        seeds: ClassVar[list[int]] = []
+
+        def to(self, *arguments: Any, **named: Any) -> Any:
+            self.seeds.append(torch.initial_seed())
+            return super().to(*arguments, **named)
+
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(Processes, "current", lambda: Processes(1, 2))
+    monkeypatch.setattr(engine, "run", lambda work, _: work.objective.to(CPU))
+    context = toy_domains.context()
+    work = toy_work(toy_domains, context, objective=Looking())
+    before = work.train.bank.budget_mb
+    sharing._part(work, [], tmp_path / "finished.pt")
+    assert [Processes(1, 2).seed(context.seed)] == Looking.seeds
+    assert [before / 2, before / 2] == [images.bank.budget_mb for images in (work.train, work.val) if images]
+
+
+def test_a_lost_sum_of_gradients_is_an_error(tmp_path: Path) -> None:
+    """The process that is left alone may not go on with its own gradient as if it were everybody's."""
+    together.run(partial(lost_peer, tmp_path / "said"), Scale(workers=2), tmp_path, CPU)
+    assert "RuntimeError" in (tmp_path / "said").read_text()
 
 
 @pytest.mark.faults
