@@ -9,6 +9,7 @@ added draw elsewhere changes what follows.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -247,15 +248,15 @@ class _Loop:
         self.meter = Meter(what=name, unit="images", total=images)
 
     def run(self) -> None:
-        self._prepare()
-        for number in range(self.state.phase, len(self.phases)):
-            if number != self.state.phase:
-                done = self.state
-                self.state = _State(
-                    phase=number, history=done.history, kept=done.kept, moved=done.moved, breaches=done.breaches
-                )
-            self._run_phase(self.phases[number])
-        self.meter.close()
+        with contextlib.closing(self.meter):
+            self._prepare()
+            for number in range(self.state.phase, len(self.phases)):
+                if number != self.state.phase:
+                    done = self.state
+                    self.state = _State(
+                        phase=number, history=done.history, kept=done.kept, moved=done.moved, breaches=done.breaches
+                    )
+                self._run_phase(self.phases[number])
         self.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
     def _prepare(self) -> None:
