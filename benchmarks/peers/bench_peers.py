@@ -44,6 +44,8 @@ from _bench import (  # noqa: E402 - it lies a folder up
     temporary_workspace,
 )
 
+from pipeline.evaluation.intervals import wilson  # noqa: E402
+
 WEIGHTS = REALDATA / "weights" / "resnet18.safetensors"
 RECORDS = REPOSITORY / "benchmarks" / "results" / "peers.jsonl"
 SETS = ("rsscn7", "malaria", "cifar10")
@@ -211,7 +213,8 @@ def _measured(options: argparse.Namespace, peers: dict[str, Peer], work: Path) -
             held_back = _divide(name, folder, options.images)
             counts = {split: len(list((folder / split).glob("*/*"))) for split in ("train", "val", "test")}
             print(f"{name}: {counts}, {len(held_back)} more for the second run", flush=True)
-            turn = {"set": name, "repeat": repeat, "images": counts, "added": len(held_back)}
+            classes = len(list((folder / "train").iterdir()))
+            turn = {"set": name, "repeat": repeat, "images": counts, "classes": classes, "added": len(held_back)}
             first = {}
             for key, peer in {"graftline": GRAFTLINE, **peers}.items():
                 first[key] = {**turn, "run": "first", "key": key, **_job(peer, folder, options, work)}
@@ -301,25 +304,35 @@ def _report(records: list[dict[str, Any]], options: argparse.Namespace) -> str:
     header = [
         "data set",
         "who",
-        "test accuracy, %",
+        "test accuracy, % (95 %)",
         "whole job, s",
         "ended",
         "to Graftline's accuracy, s",
         "× Graftline",
     ]
     header += ["peak memory, MB"] + ([] if options.first_only else ["second run, s", "× Graftline"])
-    rows, sentences = [], []
+    rows, sentences, counts = [], [], []
     for name in options.sets:
         of_set = [record for record in records if record["set"] == name]
         rows += _rows(name, of_set, options)
+        counts.append(_counts(name, of_set))
         sentences.append(_sentence(name, of_set, options))
     versions = {package: version for record in records for package, version in record["versions"].items()}
     told = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
     closing = (
-        f"n = {options.repeats}; training ends after {options.budget_s:g} s; {options.threads} threads, no GPU; "
+        f"{'; '.join(counts)}; n = {options.repeats}; training ends after {options.budget_s:g} s; "
+        f"{options.threads} threads, no GPU; "
         f"{told}; {provenance()}."
     )
     return "\n".join([table(header, rows), "", *sentences, "", closing])
+
+
+def _counts(name: str, records: list[dict[str, Any]]) -> str:
+    images, chance = records[0]["images"], 100 / records[0]["classes"]
+    return (
+        f"{name}: {images['train']:,} images to train on, {images['val']:,} to validate, {images['test']:,} to test, "
+        f"{chance:.1f} % right by chance"
+    )
 
 
 def _rows(name: str, records: list[dict[str, Any]], options: argparse.Namespace) -> list[list[str]]:
@@ -330,7 +343,7 @@ def _rows(name: str, records: list[dict[str, Any]], options: argparse.Namespace)
         row = [
             name,
             mine[0]["title"],
-            f"{100 * _median(first, key, 'accuracy'):.1f}",
+            _accuracy(_median(first, key, "accuracy"), mine[0]["images"]["test"]),
             f"{_median(first, key, 'total_s'):.0f}",
             _ended(mine),
             *_told(_to_our_accuracy(first, key), never="not in "),
@@ -340,6 +353,13 @@ def _rows(name: str, records: list[dict[str, Any]], options: argparse.Namespace)
             row += _told(_again(first, second, key), never="> ")
         rows.append(row)
     return rows
+
+
+def _accuracy(share: float, images: int) -> str:
+    """In per cent, with Wilson's interval of 95 %."""
+    bounds = wilson(round(share * images), images)
+    assert bounds is not None, "there are test images"
+    return f"{100 * share:.1f} ({100 * bounds.low:.0f}–{100 * bounds.high:.0f})"
 
 
 class Time(NamedTuple):

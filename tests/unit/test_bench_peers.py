@@ -35,13 +35,16 @@ def jobs():
     del sys.modules["job"]
 
 
+COUNTS = {"train": 300, "val": 60, "test": 100}
+
+
 def _record(key, accuracy, total_s, *, run="first", curve=(), stopped="budget", repeat=0, **more):
     points = [{"epoch": epoch, "at_s": at_s, "accuracy": share} for epoch, at_s, share in curve]
     phases = {"start": 5.0, "train": total_s - 7.0, "save": 2.0}
     return {
         "set": "toy", "run": run, "repeat": repeat, "key": key, "title": key.title(), "accuracy": accuracy,
         "total_s": total_s, "phases_s": phases, "curve": points, "stopped": stopped,
-        "peak_mb": 1200, "versions": {key: "1.0"}, **more,
+        "peak_mb": 1200, "versions": {key: "1.0"}, "classes": 4, "images": COUNTS, **more,
     }  # fmt: skip
 
 
@@ -76,6 +79,13 @@ def test_table_gives_ratios_and_bounds(bench):
     assert ["30", "72", "not in 107"] == [row["to Graftline's accuracy, s"] for row in shown]
     assert ["1.0", "2.4", "> 3.6"] == [row["× Graftline"] for row in shown]
     assert [["10", "1.0"], ["75", "7.5"], ["–", "–"]] == [row[-2:] for row in cells[1:]]
+
+
+def test_accuracy_comes_with_what_chance_makes_of_it(bench):
+    """Its interval stands beside it; how many images there are, and what guessing reaches, below the table."""
+    told = bench._report([*FIRST, *SECOND], OPTIONS)
+    assert "| 90.0 (83–94) |" in told
+    assert "toy: 300 images to train on, 60 to validate, 100 to test, 25.0 % right by chance" in told
 
 
 def _cells(bench, records, repeats):
