@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 MISNAMED = "a name that is not UTF-8"
+NOWHERE = "a link that leads nowhere"
 
 
 class Place(NamedTuple):
@@ -69,7 +70,9 @@ def check_kinds(workspace: Path, stage: Stage, settings: Settings) -> None:
                 expected="files and folders",
                 found=f"{kind}, {path}",
                 where=f"{place.key} in params.yaml",
-                remedy="Remove it, or move it elsewhere.",
+                remedy="Remove it, or point it at what is there."
+                if kind == NOWHERE
+                else "Remove it, or move it elsewhere.",
             )
 
 
@@ -89,7 +92,7 @@ def _oddities(place: Path) -> Iterator[tuple[str, str]]:
                 waiting += [entry.path for entry in inside if not _is_harmless(entry)]
         except OSError:  # gone meanwhile, or forbidden: who reads it will say so
             if os.path.islink(path):
-                yield path, "a link that leads nowhere"
+                yield path, NOWHERE
 
 
 def _is_harmless(entry: os.DirEntry[str]) -> bool:

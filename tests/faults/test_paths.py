@@ -107,13 +107,14 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 def test_images_that_become_a_loop(copy_of: Path, tmp_path: Path) -> None:
-    """Found in the middle of a run: the folder that params.yaml names is a link to itself by now."""
+    """The folder that params.yaml names is a link to itself by now: told before DVC meets it."""
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
     source = ("--set", "ingest.target.name=image_folder", "--set", f"ingest.target.path={loop}")
     message = said("run", "--inline", *source, "-C", str(copy_of))
-    assert "Expected a path that leads somewhere; found 'Too many levels of symbolic links'." in message
-    assert f"where:  {loop}" in message
+    assert f"Expected files and folders; found a link that leads nowhere, {loop}." in message
+    assert "where:  ingest.target.path in params.yaml" in message
+    assert "remedy: Remove it, or point it at what is there." in message
 
 
 @pytest.mark.faults
