@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -36,13 +36,22 @@ def kill(server: Running) -> None:
     psutil.wait_procs(family, timeout=10)
 
 
-def test_a_prefect_server_that_dies_after_training(copy_of: Path, server: Running) -> None:
+def hang(server: Running) -> None:
+    """SIGSTOP: connections are taken, and nothing is answered."""
+    for process in psutil.Process(server.pid).children(recursive=True):
+        process.suspend()
+
+
+@pytest.mark.parametrize(("end", "error"), [(kill, "ConnectError"), (hang, "ReadTimeout")])
+def test_a_prefect_server_that_dies_after_training(
+    copy_of: Path, server: Running, end: Callable[[Running], None], error: str
+) -> None:
     """The run ends with one message (Prefect itself waits some minutes for its server); a run without the server finds
     the stages that were done, finishes the others, and there is one version more."""
     more = ("run", "--set", "train.strategy.name=lp_ft", "--set", "train.strategy.epochs=2")
     run = subprocess.Popen(
         [sys.executable, "-c", "from pipeline.cli import main; main()", *more, "-C", copy_of],
-        env={**environment(), "PREFECT_API_URL": f"{server.url}/api"},
+        env={**environment(), "PREFECT_API_URL": f"{server.url}/api", "PREFECT_API_REQUEST_TIMEOUT": "5"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -52,10 +61,10 @@ def test_a_prefect_server_that_dies_after_training(copy_of: Path, server: Runnin
     while not before or not before[-1].startswith("train "):
         before.append(run.stdout.readline())
         assert before[-1], "".join(before)
-    kill(server)
+    end(server)
     after, _ = run.communicate()
     assert 1 == run.returncode, after
-    assert f"graftline: The Prefect server {server.url}/api does not answer: ConnectError." in after
+    assert f"graftline: The Prefect server {server.url}/api does not answer: {error}." in after
     assert "What the stages have made is kept." in after
     assert "our fault" not in after
     assert "v1" == os.readlink(copy_of / "handoff/current")
