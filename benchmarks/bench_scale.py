@@ -34,6 +34,7 @@ from _bench import REPOSITORY, provenance, replace_section, table
 from PIL import Image
 
 from pipeline.core import digests
+from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.context import Context
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import ImageBank
@@ -86,7 +87,8 @@ def extraction_seconds(folder: Path, manifest: Manifest, scale: Scale, threads: 
     torch.set_num_threads(threads)
     weights = random_weights(NAME, 0, backbone(NAME).preprocessing)
     started = time.perf_counter()
-    with cluster(scale.workers) if scale.engine == "ray" else nullcontext(), tempfile.TemporaryDirectory() as cache:
+    ready_cluster = cluster(scale.workers) if scale.engine == "ray" else nullcontext()
+    with freed_memory_kept(), ready_cluster, tempfile.TemporaryDirectory() as cache:
         ready = time.perf_counter()
         context = Context(folder, 0, device="cpu", workers=threads, cache=Path(cache), scale=scale)
         extract(weights, [manifest], context, CPU, ExtractionOptions(batch_size=BATCH, engine="torch"))
@@ -105,7 +107,8 @@ def training_seconds(folder: Path, manifest: Manifest, workers: int, threads: in
         phase = Phase("all", count, dict.fromkeys(network.groups, 1e-4), batch_norm="train", keep="last")
         started = time.perf_counter()
         context = Context(folder, 0, device="cpu", scale=Scale(workers=workers))
-        fit(network, [phase], images, None, EngineOptions(batch_size=BATCH, min_steps_per_epoch=1), context)
+        with freed_memory_kept():
+            fit(network, [phase], images, None, EngineOptions(batch_size=BATCH, min_steps_per_epoch=1), context)
         taken[count] = time.perf_counter() - started
     epoch = (taken[1 + epochs] - taken[1]) / epochs
     return epoch, taken[1] - epoch

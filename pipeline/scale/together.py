@@ -14,6 +14,7 @@ import torch
 from torch import distributed
 
 from pipeline.core import disk, errors
+from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.errors import GraftlineError, ParamsError, ServiceError
 from pipeline.core.files import write_text
 from pipeline.scale import engine
@@ -64,7 +65,8 @@ def _one(work: Callable[[], None], failure: Path, backend: str, threads: int) ->
     if not has_group:
         _join(backend)
     try:
-        work()
+        with freed_memory_kept():
+            work()
     except (GraftlineError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         write_text(failure, json.dumps(_kept(error)))
         raise RuntimeError(f"told in {failure}") from error

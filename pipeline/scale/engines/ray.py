@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import errors
+from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.errors import GraftlineError, ParamsError, ServiceError
 from pipeline.scale.engine import RESTARTS, Part
 
@@ -84,7 +85,8 @@ class _Worker:
 
         told, failure = [], ""
         try:
-            told = [frame.to_json(orient="split") for frame in self._part(table.to_pandas())]
+            with freed_memory_kept():
+                told = [frame.to_json(orient="split") for frame in self._part(table.to_pandas())]
         except GraftlineError as error:
             told, failure = [""], json.dumps(errors.kept(error))
         yield pa.table({"told": pa.array(told, pa.string()), "failure": pa.array([failure] * len(told), pa.string())})
