@@ -309,7 +309,7 @@ def test_l2_sp_holds_weights_near_their_start(toy_domains: Any) -> None:
         phase = a_phase(network, epochs=4, l2_sp=pull)
         fit(network, [phase], images(toy_domains, "train"), None, OPTIONS, toy_domains.context())
         moved = [(value.detach() - start[name]).square().sum() for name, value in network.backbone.named_parameters()]
-        distances.append(float(torch.stack(moved).sum()))
+        distances.append(float(torch.stack(moved).sum().detach()))
     assert distances[1] < distances[0]
 
 
