@@ -23,8 +23,8 @@ def freed_memory_kept() -> Iterator[None]:
     """Within the block, what tensors leave is used for those that come; at its end the kernel gets it back.
 
     glibc maps each block above 32 MB anew, and the kernel zeroes its pages one by one, a layer's output after another:
-    on two cores a batch of 32 photos through mobilenet_v2 took 10 ms an image that way and 3 ms this way. Costs up to a
-    sixth more memory, in gaps. Does nothing where the C library has no such knobs (macOS, Windows, musl). One setting
+    on two cores a batch of 32 photos through mobilenet_v2 took 10 ms an image that way and 4 ms this way. Costs up to a
+    fifth more memory, in gaps. Does nothing where the C library has no such knobs (macOS, Windows, musl). One setting
     for the whole process; blocks may nest.
     """
     global _depth

@@ -108,9 +108,10 @@ class InspectionCache:
         """
         key = os.path.abspath(path)
         before = State.of(key)
-        settled = before is not None and before.is_settled  # before the read: it may last until the file seems settled
+        if before is not None and not before.is_settled:  # asked before a read that may last until it seems settled
+            before = None
         seen = inspect(path)
-        if before is not None and settled and seen.error is None:
+        if before is not None and seen.error is None:
             self._used[key] = (before, seen)
         return seen
 

@@ -35,8 +35,8 @@ class FeatureCache:
         self._trusted: set[int] = set()
         self._damaged: set[int] = set()
         """Numbers of segments that were compared with their digests."""
-        for segment in sorted(folder.glob("segment-*")) if folder is not None and folder.is_dir() else []:
-            self.take_in(segment)
+        for digest in sorted(folder.glob(f"segment-*/{DIGEST}")) if folder is not None else []:
+            self.take_in(digest.parent)
 
     @property
     def is_on_disk(self) -> bool:
