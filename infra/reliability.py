@@ -39,7 +39,7 @@ BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
 CASES = "cases"
 """What a test that counts nothing itself has tried: itself, once for each of its parameters."""
 
-TOTALS = ("kills", "races", "mutants", "canaries")
+TOTALS = ("kills", "races", "mutants", "canaries", "rows")
 """Counted over all rows; a mutant is held when it neither crashes, hangs nor differs, a canary when nobody finds it."""
 
 ALL = "all"
@@ -238,7 +238,7 @@ def _row(row: Promise, results: Results) -> tuple[str, ...]:
     skipped = Counter({why: 0 for _, entry in entries for why in entry["skipped"]})
     for _, entry in entries:
         skipped.update(entry["skipped"])
-    notes = [note for _, entry in entries for note in entry["notes"]]
+    notes = dict.fromkeys(note for _, entry in entries for note in entry["notes"])  # a fixture's stands at each test
     tried = ", ".join(_counted(count, unit) for unit, (count, _) in tries.items()) or "none yet"
     missing = _not_run(row, results)
     held = _held(tries)

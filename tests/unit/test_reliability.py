@@ -83,6 +83,13 @@ def test_a_row_adds_up_both_runs():
     ] == cells(results)
 
 
+def test_a_note_that_several_bear_is_told_once():
+    """What a fixture counts for all tests of a file stands at each of them."""
+    noted = {"default": entry({"cases": [1, 1]}, notes=["12 of them by night"])}
+    results = {f"tests/faults/test_x.py::test_one[{case}]": noted for case in "ab"}
+    assert "2 files; 12 of them by night" == cells(results)[3]
+
+
 def test_what_was_not_held_is_told_in_numbers():
     """Never `all`, where one was missed."""
     results = {"tests/faults/test_x.py::test_one": {"default": entry({"cases": [3, 2], "kills": [2, 2]})}}
