@@ -6,14 +6,16 @@ images since the last one, and several writers cannot harm each other. Segments 
 store that grew by small additions has thousands, and a process may keep some hundred files open.
 
 A segment is compared with its digest when the first of its images is asked for, and one that is no longer what was
-written counts as absent. That reads it whole, 6 ms for 8 MB, where most of it is gathered a moment later.
+written is removed. That reads it whole, 6 ms for 8 MB, where most of it is gathered a moment later.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -34,7 +36,7 @@ class FeatureCache:
         """Image id → segment number, row."""
         self._trusted: set[int] = set()
         self._damaged: set[int] = set()
-        """Numbers of segments that were compared with their digests."""
+        """Numbers of segments that were compared with their digests; the damaged are no longer on the disk."""
         for digest in sorted(folder.glob(f"segment-*/{DIGEST}")) if folder is not None else []:
             self.take_in(digest.parent)
 
@@ -77,7 +79,9 @@ class FeatureCache:
         return True
 
     def _leave_out(self, number: int) -> None:
+        """Remove the segment: else every process that opens the store would find it damaged anew."""
         self._damaged.add(number)
+        shutil.rmtree(cast(Path, self._segments[number]), ignore_errors=True)
         self._place.clear()
         for other, segment in enumerate(self._segments):
             if isinstance(segment, Path) and other not in self._damaged:
@@ -125,7 +129,7 @@ def _ids(segment: Path) -> list[str]:
     """Whatever they are: that they are those that were written, the digest says."""
     try:
         return (segment / IDS).read_text(errors="replace").split()
-    except FileNotFoundError:
+    except OSError:
         return []
 
 
@@ -136,7 +140,7 @@ def _digest(segment: Path) -> str:
 def _is_as_written(segment: Path) -> bool:
     try:
         return (segment / DIGEST).read_text(errors="replace") == _digest(segment)
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
