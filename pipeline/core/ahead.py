@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ PER_THREAD = 4
 
 def mapped_ahead(
     make: Callable[[Item], Made], items: Iterable[Item], workers: int = 0, *, per_thread: int = PER_THREAD
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """``make`` of each item, in order, made by ``workers`` threads (0: one per core) while the caller is busy.
 
     For work that leaves Python's lock alone, such as decoding images. ``items`` are drawn in the caller's thread. What
@@ -36,7 +36,7 @@ def started_ahead(
     workers: int = 0,
     *,
     per_thread: int = PER_THREAD,
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """As :func:`mapped_ahead` where not every item is work for a thread.
 
     ``start`` is called in the caller's thread and gives the call that ends in the result: of what it has handed to the

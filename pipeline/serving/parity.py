@@ -11,6 +11,7 @@ makes; a different class counts as a tie, not as a disagreement, where the netwo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -106,9 +107,10 @@ def compare(
         batched_images: this many of the images are used for each batch size above 1.
         step: of the network's head; see :class:`ParityReport`.
     """
-    alone = mapped_ahead(lambda image: (image, reference(np.stack([image]))[0]), images, workers=1)
     even = _Even(batched_images)
-    batches = [_compare(even.keeping(alone), predictor, 1, step)]
+    ahead = mapped_ahead(lambda image: (image, reference(np.stack([image]))[0]), images, workers=1, per_thread=1)
+    with contextlib.closing(ahead) as alone:  # its thread ends here, whichever side fails
+        batches = [_compare(even.keeping(alone), predictor, 1, step)]
     expected = even.answered(reference)
     batches += [_compare(expected, predictor, size, step) for size in batch_sizes if size > 1]
     return ParityReport(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from pipeline.core.device import one_thread
 from pipeline.serving.parity import compare
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.reference import reference
@@ -68,6 +71,36 @@ def test_large_batches_use_part_of_the_images(tiny_model, tiny_net, preprocessin
     report = compare(reference(tiny_net, preprocessing), Predictor(tiny_model), MIXED, split="train", batched_images=4)
     assert [10, 4, 4, 4] == [batch.images for batch in report.batches]
     assert (10, "train") == (report.images, report.split)
+
+
+def test_the_network_answers_each_set_of_pixels_once(tiny_model, tiny_net, preprocessing):
+    """Five images have the first one's size as they are; the other five are resized for the larger batches."""
+    honest, seen = reference(tiny_net, preprocessing), []
+
+    def counting(batch):
+        seen.extend(image.tobytes() for image in batch)
+        return honest(batch)
+
+    compare(counting, Predictor(tiny_model), MIXED, split="test")
+    assert 15 == len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize("who", ["network", "file"])
+def test_a_side_that_fails_ends_the_comparison(tiny_model, tiny_net, preprocessing, who):
+    """The error is told as it was raised, no thread stays behind, and torch has as many as before."""
+    honest = reference(tiny_net, preprocessing)
+
+    def failing(batch):
+        raise MemoryError("of the third image")
+
+    class Failing(Predictor):
+        run = staticmethod(failing)
+
+    network, predictor = failing if who == "network" else honest, Failing if who == "file" else Predictor
+    before = torch.get_num_threads(), threading.active_count()
+    with pytest.raises(MemoryError, match="third image"), one_thread():
+        compare(network, predictor(tiny_model), MIXED, split="test")
+    assert before == (torch.get_num_threads(), threading.active_count())
 
 
 def flipped(probabilities: list[list[float]]):
