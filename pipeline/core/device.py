@@ -90,3 +90,16 @@ def computing(requested: str, seed: int, threads: int) -> Iterator[torch.device]
             yield choose(requested)
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch on one thread: its threads spin, and beside decoding and ONNX Runtime two were five times slower."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

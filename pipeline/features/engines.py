@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core import checked, digests
-from pipeline.core.device import SMALL_IMAGE_PX, memory_format
+from pipeline.core.device import SMALL_IMAGE_PX, memory_format, one_thread
 from pipeline.core.files import Document
 from pipeline.core.onnx_session import session_options
 from pipeline.data.transforms import normalise
@@ -69,7 +69,7 @@ class TorchEngine:
 
 
 class OnnxEngine:
-    """The backbone as an ONNX graph, on as many threads as torch has."""
+    """The backbone as an ONNX graph, on the thread that asks."""
 
     INPUT, OUTPUT = "pixels", "features"
 
@@ -97,7 +97,7 @@ class OnnxEngine:
 def _session(content: bytes) -> InferenceSession:
     import onnxruntime
 
-    options = session_options(torch.get_num_threads())
+    options = session_options(threads=1)
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
@@ -156,6 +156,8 @@ def choose(
     record = folder / f"{_identity(weights)}.json.checked"
     measured = _measured_before(record)
     if measured is None:
+        if missing("onnxruntime") < min(images, missing("torch")):  # chosen before, and the record of it is lost
+            return Chosen("onnxruntime", makes["onnxruntime"])
         if missing("torch") < max(WORTH_IMAGES, images / 2):
             return Chosen("torch", makes["torch"])
         try:
@@ -182,7 +184,8 @@ def _tried(weights: BackboneWeights, makes: dict[Name, Callable[[], Engine]]) ->
         OSError, MemoryError: there was no room, which says nothing of ONNX Runtime.
     """
     try:
-        return measure(weights, makes["torch"](), makes["onnxruntime"]())
+        with one_thread():
+            return measure(weights, makes["torch"](), makes["onnxruntime"]())
     except (OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  # torch's exporter and ONNX Runtime share no class of errors
@@ -192,7 +195,7 @@ def _tried(weights: BackboneWeights, makes: dict[Name, Callable[[], Engine]]) ->
 
 def _identity(weights: BackboneWeights) -> str:
     versions = [torch.__version__, importlib.metadata.version("onnxruntime")]
-    return digests.of_json([weights.digest, weights.preprocessing.digest, torch.get_num_threads(), versions])[:32]
+    return digests.of_json([weights.digest, weights.preprocessing.digest, versions])[:32]
 
 
 def measure(weights: BackboneWeights, plain: Engine, other: Engine) -> Measured:

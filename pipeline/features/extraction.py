@@ -1,4 +1,8 @@
-"""Features of images through a frozen backbone, computed only where the cache has none."""
+"""Features of images through a frozen backbone, computed only where the cache has none.
+
+On a CPU batches are computed side by side, each on one thread: threads that share a batch wait for one another after
+every layer, at full speed, on cores that could decode the next. So the bits do not depend on how many there are.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import pandas as pd
 import torch
 
 from pipeline.core import digests
+from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.context import Context
 from pipeline.core.progress import Meter
@@ -32,6 +37,9 @@ from pipeline.scale.options import Scale
 
 FLUSH_EVERY = 1024
 """Images per cache segment, about: what a kill costs at most."""
+
+BATCHES_PER_THREAD = 2
+"""One at work, and one that is ready when it is done."""
 
 PARTS_PER_WORKER = 4
 """Where several processes work: enough that none waits long for the last."""
@@ -83,11 +91,11 @@ def extract(
 def _folder(
     weights: BackboneWeights, context: Context, device: torch.device, options: ExtractionOptions, engine: Name
 ) -> Path | None:
-    """Batch size, kind of device, threads, engine and its version are in the name because they round differently."""
+    """Batch size, kind of device, engine and its version are in the name because they round differently."""
     if context.cache is None:
         return None
     content = [weights.digest, weights.preprocessing.digest, options.dtype]
-    rounding = [options.batch_size, device.type, torch.get_num_threads(), engine, importlib.metadata.version(engine)]
+    rounding = [options.batch_size, device.type, engine, importlib.metadata.version(engine)]
     return context.cache / "features" / digests.of_json([content, rounding])
 
 
@@ -113,7 +121,16 @@ def _compute(
 ) -> None:
     """Here, or in other processes that write segments for the cache to take in; the features are the same bits."""
     store = ImageStore(context.workspace, context.workers)
-    make = partial(_Extractor, engine.make, weights.preprocessing, store, options.batch_size, options.dtype, cache.keep)
+    make = partial(
+        _Extractor,
+        engine.make,
+        weights.preprocessing,
+        store,
+        options.batch_size,
+        options.dtype,
+        cache.keep,
+        side_by_side=device.type == "cpu",
+    )
     scale = context.scale if context.scale and cache.is_on_disk else Scale()
     meter = Meter(what="features", unit="images", total=len(manifest))
     try:
@@ -153,17 +170,23 @@ class _Extractor:
         batch_size: int,
         dtype: str,
         keep: Callable[[list[str], np.ndarray], Path | None],
+        *,
+        side_by_side: bool,
     ) -> None:
         self._engine, self._preprocessing, self._store, self._keep = make_engine(), preprocessing, store, keep
         self._batch_size, self._dtype = batch_size, dtype
+        self._at_once = torch.get_num_threads() if side_by_side else 1
 
     def __call__(self, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        images = self._store.each(Manifest(rows), self._prepared)
         size, pending = self._batch_size, _Pending(self._keep)
-        for ids, batch in zip(batched(rows["id"].tolist(), size), batched(images, size), strict=True):
-            written = pending.add(ids, forward(self._engine, batch, size).astype(self._dtype))
-            yield _told(len(ids), written)
+        images = batched(self._store.each(Manifest(rows), self._prepared), size)
+        found = mapped_ahead(self._features, images, self._at_once, per_thread=BATCHES_PER_THREAD)
+        for ids, features in zip(batched(rows["id"].tolist(), size), found, strict=True):
+            yield _told(len(ids), pending.add(ids, features))
         yield _told(0, pending.flush())
+
+    def _features(self, images: list[np.ndarray]) -> np.ndarray:
+        return forward(self._engine, images, self._batch_size).astype(self._dtype)
 
     def _prepared(self, image: np.ndarray) -> np.ndarray:
         """float32 [3, S, S], normalised."""
@@ -194,10 +217,7 @@ class _Pending:
 
 
 def forward(engine: Engine, images: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    """Features [n, feature_dim] of normalised ``images``, float32 [3, S, S], in a batch of exactly ``batch_size``.
-
-    It is put together without torch, whose threads would wait for their next work at full speed, on cores that decode.
-    """
+    """Features [n, feature_dim] of normalised ``images``, float32 [3, S, S], in a batch of exactly ``batch_size``."""
     batch = np.zeros((batch_size, *images[0].shape), dtype=np.float32)
     for place, image in zip(batch, images, strict=False):
         place[...] = image

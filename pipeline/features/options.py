@@ -13,12 +13,13 @@ from pipeline.core.params import Params
 class ExtractionOptions(Params):
     """What the cache tells features apart by, beside weights and images: equal options find what was computed."""
 
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(32, gt=0)
     """Images per forward pass."""
     dtype: Literal["float32", "float16"] = "float32"
     """How features are kept; float16 halves the disk and costs the probe next to nothing."""
     threads: Threads = "auto"
-    """CPU threads of torch; equal digests need the same count on the same kind of machine, as in ``train``."""
+    """Batches computed at once on a CPU, each on one thread, and with memory of its own; ``auto``: one per core, or one
+    alone for small images. The features do not depend on it."""
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"
     """What runs the backbone. ``auto`` is torch, but on a CPU ONNX Runtime for images beyond 64 px once a thousand new
     ones are to be computed and it is at least a fifth faster there: measured once and kept in the cache."""

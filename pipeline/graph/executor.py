@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import digests, disk, errors, files
+from pipeline.core.allocation import share_one_heap
 from pipeline.core.context import Context
 from pipeline.core.errors import BusyError, GraftlineError, StageError, WorkspaceError
 from pipeline.core.files import Document
@@ -66,6 +67,7 @@ def execute(workspace: Path, name: str) -> Cost:
 
     A failed stage leaves no output under its final name; what it had to say is kept for the run that started it.
     """
+    share_one_heap()
     settings = load(workspace)
     stage = BY_NAME[name]
     started = time.monotonic()

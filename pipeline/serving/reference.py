@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,14 +30,3 @@ def reference(network: nn.Module, preprocessing: Preprocessing) -> Reference:
         return network(preprocess(images, preprocessing)).softmax(1).numpy()
 
     return probabilities
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch on one thread: its threads spin, and beside decoding and ONNX Runtime two were five times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from pipeline.core import params as base
 from pipeline.core.context import Context, Result
+from pipeline.core.device import one_thread
 from pipeline.core.progress import track
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(
     from pipeline.serving.int8_trial import attempt
     from pipeline.serving.parity import compare
     from pipeline.serving.predictor import Predictor
-    from pipeline.serving.reference import one_thread, reference
+    from pipeline.serving.reference import reference
 
     module = network.build()
     model = to_onnx(module, network.preprocessing, label_space.classes, network.metadata)

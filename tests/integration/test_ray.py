@@ -16,6 +16,7 @@ import torch
 from scale_tasks import DyingEngine, DyingLoss, RefusingLoss, toy_work
 
 from pipeline.core import digests
+from pipeline.core.device import one_thread
 from pipeline.core.errors import DataError, ParamsError, ServiceError
 from pipeline.features import extraction
 from pipeline.features.engines import Chosen
@@ -24,7 +25,6 @@ from pipeline.features.options import ExtractionOptions
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import BackboneWeights, random_weights
 from pipeline.scale.options import Scale
-from pipeline.serving.reference import one_thread
 from pipeline.training.engine import fit
 
 pytestmark = [

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pipeline.core import device
+from pipeline.core import allocation, device
 from pipeline.core.errors import ParamsError
 
 
@@ -94,6 +94,30 @@ def test_computing_is_seeded_and_leaves_the_threads_as_they_were() -> None:
         assert drawn(7) == drawn(7) != drawn(8)
         with pytest.raises(RuntimeError, match="diverged"), device.computing("cpu", 7, 2):
             raise RuntimeError("diverged")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(allocation._glibc() is None, reason="a C library without mallopt")
+def test_computing_keeps_what_tensors_leave() -> None:
+    """Within the block alone."""
+    with device.computing("cpu", 0, 1):
+        assert allocation._depth == 1
+    assert allocation._depth == 0
+
+
+def test_one_thread_is_for_the_block_alone() -> None:
+    """Also when it ends in an error."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with device.one_thread():
+            assert torch.get_num_threads() == 1
+        with pytest.raises(RuntimeError, match="no answer"), device.one_thread():
+            raise RuntimeError("no answer")
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

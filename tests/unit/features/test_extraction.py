@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.core.context import Context
+from pipeline.core.device import computing
 from pipeline.core.errors import DataError
 from pipeline.data.images import ImageStore
 from pipeline.data.manifest import Manifest
@@ -168,18 +170,33 @@ def test_table_survives_a_round_trip_and_finds_rows_by_image(
     assert np.array_equal(table.features[rows].astype(np.float32), loaded.of(val))
 
 
-def test_another_thread_count_shares_nothing(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:
-    """Sums over more threads round differently, so features of one and of two threads are not mixed."""
-    context = toy_domains.context(cache=tmp_path / "cache")
-    before = torch.get_num_threads()
-    computed = []
-    try:
-        for threads in (1, 2, 1):
-            torch.set_num_threads(threads)
-            computed.append(run(weights, [toy_domains.source.split("val")], context).computed)
-    finally:
-        torch.set_num_threads(before)
-    assert [12, 12, 0] == computed
+def test_features_do_not_depend_on_the_number_of_threads(toy_domains: Any, weights: BackboneWeights) -> None:
+    """Threads do whole batches: one, two or five at once, the bits are the same, in the manifest's order."""
+    found = []
+    for threads in (1, 2, 5):
+        with computing("cpu", 0, threads):
+            found.append(run(weights, [toy_domains.source], toy_domains.context(), batch_size=8).tables[0])
+    assert found[0].ids == found[1].ids == found[2].ids
+    assert np.array_equal(found[0].features, found[1].features)
+    assert np.array_equal(found[0].features, found[2].features)
+
+
+def test_batches_are_computed_side_by_side_each_on_one_thread(
+    toy_domains: Any, weights: BackboneWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once on two threads: each waits until the other is there; torch's count is what it was afterwards."""
+    real, both, inside = extraction.forward, threading.Barrier(2, timeout=60), []
+
+    def meeting(*arguments: Any) -> np.ndarray:
+        both.wait()
+        inside.append(torch.get_num_threads())
+        return real(*arguments)
+
+    monkeypatch.setattr(extraction, "forward", meeting)
+    with computing("cpu", 0, 2):
+        run(weights, [toy_domains.source], toy_domains.context(), batch_size=15)
+        assert torch.get_num_threads() == 2
+    assert inside == [1, 1, 1, 1]
 
 
 def test_damaged_features_are_computed_again(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:
