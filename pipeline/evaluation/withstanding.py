@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.device import SMALL_IMAGE_PX
 from pipeline.core.progress import Meter
@@ -67,6 +68,8 @@ class _Tried:
     def __init__(self, subject: Subject, seed: int) -> None:
         self._subject, self._seed = subject, seed
         self._is_attacked = is_differentiable(subject.network)
+        self._at_once = torch.get_num_threads() if subject.device.type == "cpu" else 1
+        """Images corrupted and answered side by side, each on one thread: as in :mod:`pipeline.features.extraction`."""
         self._clean: list[NDArray[np.bool_]] = []
         self._trials: list[list[robustness.Trial]] = []
         self._corrupted: list[NDArray[np.bool_]] = []
@@ -78,10 +81,15 @@ class _Tried:
             starts = robustness.starts(ids, self._subject.side_px, self._seed).to(squares.device)
             numbers = torch.from_numpy(labels).to(squares.device)
             self._trials.append(robustness.attack(self._subject.logits, squares, numbers, starts))
-        for image_id, image, label in zip(ids, images, labels, strict=True):
-            answers = self._subject.answers(self._subject.squares(_harmed(image, image_id, self._subject.resize_px)))
-            self._corrupted.append((answers == label).reshape(len(CORRUPTIONS), len(SEVERITIES)))
+        for right in mapped_ahead(self._corrupt, zip(ids, images, labels, strict=True), self._at_once, per_thread=1):
+            self._corrupted.append(right)
             meter.advance()
+
+    def _corrupt(self, tried: tuple[str, np.ndarray, np.int64]) -> NDArray[np.bool_]:
+        """Whether the image is answered rightly under each corruption and severity, [corruptions, severities]."""
+        image_id, image, label = tried
+        answers = self._subject.answers(self._subject.squares(_harmed(image, image_id, self._subject.resize_px)))
+        return (answers == label).reshape(len(CORRUPTIONS), len(SEVERITIES))
 
     def report(self, seed: int) -> Robustness:
         clean, right = np.concatenate(self._clean), np.stack(self._corrupted)
