@@ -1,4 +1,4 @@
-"""Claim: two workers do more than one, and what starting them costs is told beside it.
+"""What does a second worker bring? What starting them costs is told beside it.
 
 Extraction: photos drawn at random, as JPEG files, through resnet18: in this process with all cores (as many threads of
 torch, and as many that decode), which is what a user has without Ray and what the others are compared with; in this

@@ -69,7 +69,7 @@ class TorchEngine:
 
 
 class OnnxEngine:
-    """The backbone as an ONNX graph, on the thread that asks."""
+    """The backbone as an ONNX graph."""
 
     INPUT, OUTPUT = "pixels", "features"
 
@@ -77,28 +77,27 @@ class OnnxEngine:
         self._session = session
 
     @classmethod
-    def of(cls, weights: BackboneWeights, folder: Path | None) -> OnnxEngine:
-        """From the graph kept in ``folder``, or exported now and kept there."""
+    def of(cls, weights: BackboneWeights, folder: Path | None, *, threads: int = 1) -> OnnxEngine:
+        """From the graph kept in ``folder``, or exported now and kept there; on the thread that asks, or several."""
         name = f"{weights.digest[:32]}-{weights.preprocessing.size_px}.onnx.checked"
         kept = folder / name if folder is not None else None
         if kept is not None and (whole := checked.read(kept)) is not None:
-            return cls(_session(whole))
+            return cls(_session(whole, threads))
         graph = onnx_graph(weights.build(), weights.preprocessing.size_px, takes=cls.INPUT, gives=cls.OUTPUT)
         content = graph.SerializeToString(deterministic=True)
         if kept is not None:
             checked.write(kept, content)
-        return cls(_session(content))
+        return cls(_session(content, threads))
 
     def __call__(self, images: Tensor) -> np.ndarray:
         """In one call of ONNX Runtime."""
         return self._session.run([self.OUTPUT], {self.INPUT: images.contiguous().numpy()})[0]
 
 
-def _session(content: bytes) -> InferenceSession:
+def _session(content: bytes, threads: int) -> InferenceSession:
     import onnxruntime
 
-    options = session_options(threads=1)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
 
 
 class Measured(Document):
