@@ -51,6 +51,17 @@ def test_a_lease_is_gone_when_its_holder_is_done(shared: Session) -> None:
     assert [] == models(shared)
 
 
+def test_a_lease_that_cannot_be_removed_hides_no_error(shared: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is gone by then: what went wrong in the block is told, and the lease runs out by itself."""
+
+    def gone(*_: object) -> None:
+        raise StoreError("no answer any more")
+
+    monkeypatch.setattr(locking, "_remove", gone)
+    with pytest.raises(ServiceError, match=r"no answer$"), alias_lock(shared, "digits"):
+        _fail_while(True)
+
+
 @pytest.mark.usefixtures("quick")
 def test_the_lease_of_a_dead_holder_is_taken_over(shared: Session) -> None:
     """After it was seen unchanged for long enough; nothing of it, nor of the taking over, is left."""

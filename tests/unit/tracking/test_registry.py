@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from pipeline.core import digests
 from pipeline.core.errors import ChampionMovedError, RegistryError
 from pipeline.tracking import bundles, runs
+from pipeline.tracking import registry as registering
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from pipeline.tracking.session import Session
 
@@ -248,7 +250,7 @@ def test_what_is_lost_or_damaged_says_what_was_registered(three: Registry, works
         )
         told.append(error.found)
     assert f"a file with sha256 {digests.of_bytes(b'else')[:12]}…" == told[0]
-    assert re.fullmatch(r"nothing usable there \(\w+\)", told[1])
+    assert re.fullmatch(r"nothing usable there \((OSError|MlflowException|FileNotFoundError)\)", told[1])
 
 
 def test_a_file_that_two_registered_at_once_stays_once(three: Registry, run_id: str, toy_model: ToyModel) -> None:
@@ -277,14 +279,77 @@ def test_the_file_is_laid_out_as_a_server_needs_it(three: Registry, tmp_path: Pa
     assert described["flavors"]["onnx"]["providers"] == ["CPUExecutionProvider"]
     assert "model.onnx.data" not in {path.name for path in folder.rglob("*")}
     example = json.loads((folder / described["saved_input_example_info"]["artifact_path"]).read_text())
-    [images] = example.values() if "inputs" not in example else example["inputs"].values()
+    images = example.get("inputs", example)["images"]
     assert (1, 32, 32, 3) == (len(images), len(images[0]), len(images[0][0]), len(images[0][0][0]))
+    assert {"0"} == set(re.findall(r"\d+(?:\.\d+)?", json.dumps(images))), "whole numbers, as pixels are"
     version = three.session.client.get_model_version("digits", "1")
     logged = three.session.client.get_logged_model(described["model_id"])
     assert ("digits", "READY") == (logged.name, logged.status.value)
     assert (logged.source_run_id, logged.tags["sha256"]) == (version.run_id, version.tags["sha256"])
     assert described["run_id"] == version.run_id
     assert "onnx" == logged.model_type
+    assert (logged.model_id, logged.artifact_location) == (described["model_uuid"], described["artifact_path"])
+
+
+def test_large_weights_stay_in_the_file(registry: Registry, run_id: str, tmp_path: Path) -> None:
+    """MLflow would move them into a second file, which is none of what was judged."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weights = helper.make_tensor("weights", TensorProto.FLOAT, [4096], bytes(4 * 4096), raw=True)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4096]) for name in ("images", "logits")]
+    graph = helper.make_graph([helper.make_node("Add", ["images", "weights"], ["logits"])], "large", *zip(values))
+    graph.initializer.append(weights)
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "l.onnx")
+    registry.register(tmp_path / "l.onnx", run_id, {})
+    stored = (registry.session.workspace / ".graftline/mlartifacts").rglob("model.onnx*")
+    assert ["model.onnx"] == [path.name for path in stored]
+
+
+def test_a_file_that_is_registered_is_not_sent_again(
+    three: Registry, run_id: str, toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its version is found by its digest before anything is uploaded."""
+    monkeypatch.setattr(Registry, "_create", lambda *_: pytest.fail("uploaded again"))
+    assert 2 == three.register(toy_model(2.0), run_id, {}).number
+
+
+def test_a_file_that_another_registered_meanwhile_is_not_kept_twice(
+    three: Registry, run_id: str, toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our look and our upload: register gives theirs, and ours is gone."""
+    found = iter([None])
+    real = Registry._number_of
+    monkeypatch.setattr(Registry, "_number_of", lambda self, sha256: next(found, real(self, sha256)))
+    assert 2 == three.register(toy_model(2.0), run_id, {}).number
+    assert [1, 2, 3] == [version.number for version in three.versions()]
+
+
+def test_a_version_that_lost_its_digest_gets_it_back(three: Registry, run_id: str, toy_model: ToyModel) -> None:
+    """Tags are people's to change; what a version holds is written at each registration."""
+    sha256 = digests.of_file(toy_model(2.0))
+    three._client.set_model_version_tag("digits", "2", "sha256", sha256.upper())
+    number = three.register(toy_model(2.0), run_id, {}).number
+    assert sha256 == three.version(number).sha256
+
+
+def test_a_version_that_somebody_else_made_is_listed(registry: Registry) -> None:
+    """By MLflow's own client, without a digest or a run: it has neither, and is no file of ours."""
+    registry._client.create_registered_model("digits")
+    registry._client.create_model_version("digits", "file:///somewhere")
+    [version] = registry.versions()
+    assert (1, "", "") == (version.number, version.sha256, version.run_id)
+
+
+def test_each_model_has_an_alias_lock_of_its_own(three: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name: on a server, that is all that tells two models' locks apart."""
+    locked: list[str] = []
+    real = registering.alias_lock
+    monkeypatch.setattr(registering, "alias_lock", lambda session, name: locked.append(name) or real(session, name))
+    three.challenge(2)
+    three.crown(1, None, expected_champion=None)
+    three.unalias(CHALLENGER, 2)
+    assert ["digits"] * 3 == locked
 
 
 def test_tags_are_set_and_removed(three: Registry) -> None:
@@ -390,6 +455,18 @@ def test_a_file_of_the_bundle_that_is_lost_or_changed(kept: tuple[Registry, Path
         file.write_bytes(content)
 
 
+def test_restoring_leaves_nothing_behind(
+    kept: tuple[Registry, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow downloads into a temporary folder of its own, which nobody removes, unless it is told where."""
+    registry, _ = kept
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    bundles.restore_bundle(registry, registry.version(1), tmp_path / "restored", lambda _: None)
+    assert (tmp_path / "restored/labels.txt").is_file()
+    assert [] == list((tmp_path / "temporary").iterdir())
+
+
 def test_a_bundle_stays_in_its_folder(kept: tuple[Registry, Path], tmp_path: Path) -> None:
     """The list is the store's word: a name that leads elsewhere is refused, and no list is no bundle."""
     registry, folder = kept
@@ -398,6 +475,7 @@ def test_a_bundle_stays_in_its_folder(kept: tuple[Registry, Path], tmp_path: Pat
         error = refusal(registry, tmp_path / "restored")
         assert f"a file that is to lie outside the bundle, '{name}'" == error.found
         assert "the bundle of v1 among the artifacts of its run" == error.expected
+        assert f"run {registry.version(1).run_id}" == error.where
     (folder / "bundle.json").unlink()
     assert "no bundle there (FileNotFoundError)" == refusal(registry, tmp_path / "restored").found
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -136,6 +137,17 @@ def test_report_is_read_back(session: Session, run_id: str, reports: Path) -> No
     assert {} == runs.read_report(session, run_id, "validation")
 
 
+def test_reading_a_report_leaves_nothing_behind(
+    session: Session, run_id: str, reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow downloads into a temporary folder of its own, which nobody removes, unless it is told where."""
+    runs.record(session, run_id, {})
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert {"p50_ms": 1.5} == runs.read_report(session, run_id, "latency")
+    assert [] == list((tmp_path / "temporary").iterdir())
+
+
 def test_runs_that_were_killed_are_closed(session: Session) -> None:
     """Only those that this workspace opened and did not close; asking again finds none."""
     killed, finished = (runs.start(session, "digits") for _ in range(2))
@@ -185,6 +197,7 @@ def test_starting_remembers_what_is_open(session: Session) -> None:
     first = runs.start(session, "digits")
     assert first == runs.create(session, "digits", key="lost", code={}, started_ms=1)
     assert before_ms <= session.client.get_run(first).info.start_time <= time.time() * 1000
+    assert "digits" == session.client.get_run(first).data.tags["model"]
     assert not (session.workspace / runs.OPENING).exists()
     second = runs.start(session, "digits")
     assert {first, second} == runs.open_runs(session.workspace)
@@ -264,6 +277,14 @@ def test_what_is_too_long_or_too_much_for_one_request(session: Session, run_id: 
     kept = session.client.get_run(run_id).data.params
     assert 207 == len(kept)
     assert ("204", "1", "v" * 6000) == (kept["many.p204"], kept["k" * 250], kept["text"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 205])
+def test_each_item_is_in_one_batch(count: int) -> None:
+    """In their order, up to a hundred in each: a point that is sent twice stands twice in MLflow."""
+    batches = list(runs._batches(list(range(count))))
+    assert list(range(count)) == [item for batch in batches for item in batch]
+    assert -(-count // 100) == len(batches)
 
 
 def test_nested_values_have_dotted_keys() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import logging
 import os
+import socket
 import stat
 import sys
 import threading
@@ -230,6 +231,14 @@ def test_a_server_is_asked_for_its_health(health: tuple[str, dict[str, int]], st
         opening._check_health(url)
     shown = url.replace("me:pw@", "***@")
     assert f"The tracking server {shown} answers its health check with {status}." == str(caught.value)
+
+
+def test_a_server_that_does_not_answer_its_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the call and says nothing: given up after some seconds, in words."""
+    monkeypatch.setattr(opening, "SERVER_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StoreError) as caught:
+        opening._check_health(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert "does not answer" in str(caught.value)
 
 
 def test_a_server_that_sends_us_on_is_followed(health: tuple[str, dict[str, int]]) -> None:
