@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def reference(network: nn.Module, preprocessing: Preprocessing) -> Reference:
     """uint8 [batch, height, width, 3] → probabilities, float32 [batch, classes], by torch on the CPU.
 
-    ``network`` is laid out channels last, which changes no value of it and is a third faster.
+    ``network`` is laid out channels last, which changes no value of it and is a tenth faster, one image at a time.
     """
     network.to(memory_format=memory_format(torch.device("cpu")))
 
