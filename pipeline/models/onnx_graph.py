@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
-"""The first whose Resize knows ``antialias`` (https://onnx.ai/onnx/operators/onnx__Resize.html)."""
+"""The one that torch's exporter writes by itself; nothing here needs a newer."""
 
 
 def onnx_graph(network: nn.Module, size_px: int, *, takes: str, gives: str) -> ModelProto:

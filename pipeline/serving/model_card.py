@@ -131,8 +131,9 @@ probability {{ "%.1e"|format(parity.max_probability_delta) }}.
 {{ parity.quantisation.sentence|capfirst }}.
 Ranges come from {{ parity.quantisation.calibration_images|count }} training images of the {{
 parity.quantisation.calibration_domain }} domain. On x86 processors without VNNI, set ONNX Runtime's session option
-`session.x64quantprecision` to `1`: without it sums are cut off at 16 bits, and the accuracy is another. Between
-processors, probabilities may differ from those in `golden/` by up to {{ int8_tolerance }}.
+`session.x64quantprecision` to `1`: without it sums are cut off at 16 bits, and the accuracy is another. On all others
+leave it at `0`: it changes no answer there and takes twice the time. Between processors, probabilities may differ from
+those in `golden/` by up to {{ int8_tolerance }}.
 {% endif %}
 
 ## Data

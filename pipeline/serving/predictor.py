@@ -16,7 +16,7 @@ from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
 from pipeline.core.files import reading
-from pipeline.core.onnx_session import session_options
+from pipeline.core.onnx_session import saturates, session_options
 from pipeline.data.images import MAX_PIXELS, decode
 from pipeline.serving import admission
 from pipeline.serving.onnx_file import OnnxFile, decode_property
@@ -249,8 +249,8 @@ def session(content: bytes, *, threads: int = 0, origin: str = "the model", limi
     import onnxruntime
 
     options = session_options(threads)
-    # int8 on x86 without VNNI: widen where sums of two products would be cut off at 16 bits; float32 is not touched
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Widens the 8-bit weights, also where nothing saturates; there int8 would only lose half its speed by it.
+    options.add_session_config_entry("session.x64quantprecision", str(int(saturates())))
     options.add_session_config_entry("session.load_model_format", "ONNX")  # never what the first bytes may claim
     if limited:
         options.add_session_config_entry("session.use_env_allocators", "1")

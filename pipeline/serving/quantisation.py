@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from pipeline.serving.onnx_file import OnnxFile
@@ -90,26 +90,10 @@ class _Calibration(CalibrationDataReader):
 
 
 def _prepared(model: OnnxFile) -> ModelProto:
-    """A copy that the quantiser accepts and whose result ONNX Runtime loads."""
+    """A copy that the quantiser accepts."""
     copy = onnx.load_model_from_string(model.content)
     copy.metadata_props.add(key=PREPARED[0], value=PREPARED[1])
-    _hold_layout(copy)
     return copy
-
-
-def _hold_layout(model: ModelProto) -> None:
-    """Let an Einsum move the channels to the front instead of the Transpose.
-
-    Integer convolutions work on channels-last images, so ONNX Runtime pushes the Transpose down through the Resize to
-    meet them; but it permutes the Resize's two ``sizes`` as if they were four, and the file no longer loads (seen with
-    1.31; the pushing came with https://github.com/microsoft/onnxruntime/pull/17664). Nothing is pushed through Einsum.
-    """
-    nodes = {node.name: node for node in model.graph.node}
-    transpose, cast = nodes[f"{PREPROCESSING}channels_first"], nodes[f"{PREPROCESSING}intensities"]
-    last, first = f"{PREPROCESSING}intensities_last", cast.output[0]
-    to_float = helper.make_node("Cast", list(transpose.input), [last], name=last, to=TensorProto.FLOAT)
-    transpose.CopyFrom(to_float)  # Einsum knows no uint8, so the cast comes first
-    cast.CopyFrom(helper.make_node("Einsum", [last], [first], name=first, equation="bhwc->bchw"))
 
 
 def _introduce(quantised: ModelProto, original: ModelProto) -> None:

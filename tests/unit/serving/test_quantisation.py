@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
+from torch import Tensor, nn
+from torch.nn import functional
 
+from pipeline.core.onnx_session import saturates
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.serving import triton
+from pipeline.serving import predictor, triton
 from pipeline.serving.export import to_onnx
 from pipeline.serving.golden import Golden, tolerance
 from pipeline.serving.predictor import Predictor
@@ -75,9 +81,56 @@ def test_heavy_operators_compute_on_int8_and_preprocessing_on_floats(int8):
         weight = makers[node.input[1]]
         assert "DequantizeLinear" == weight.op_type
         assert (np.int8, 1) == (values[weight.input[0]].dtype, values[weight.input[1]].ndim)
-    preprocessing = {node.op_type for node in graph.node if node.name in ("preprocess/resized", "preprocess/scaled")}
-    assert {"Resize", "Mul"} == preprocessing
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    assert ["preprocess/rows/blocks", "preprocess/columns/blocks"] == [node.name for node in products]
+    assert "DequantizeLinear" not in {makers[name].op_type for node in products for name in node.input}
     assert "Relu" not in {node.op_type for node in graph.node}, "the activation is folded into the range"
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut, clipped as in MobileNetV2, then another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.first, self.second, self.last = (nn.Conv2d(places, 8, 3, 1, 1) for places in (3, 8, 8, 8))
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.pool(self.stem(images).relu())
+        block = stem + self.second(functional.relu6(self.first(stem)))
+        return self.head(self.last(block).relu().mean((2, 3)))
+
+
+def optimised(model, folder):
+    """The graph that ONNX Runtime runs, with its weights."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath).graph
+
+
+def test_every_heavy_operator_ends_in_an_integer_kernel(tmp_path):
+    """ONNX Runtime fuses all convolutions, the shortcut's sum and the head; the 8 bits of the weights stay signed."""
+    preprocessing = Preprocessing(size_px=24, resize_px=28)
+    graph = optimised(quantise(to_onnx(Residual().eval(), preprocessing, ["a", "b", "c"]), IMAGES), tmp_path)
+    operators = Counter(node.op_type for node in graph.node)
+    assert (4, 1, 1) == tuple(operators[name] for name in ("QLinearConv", "QLinearAdd", "QGemm"))
+    assert not {"Conv", "Gemm"} & set(operators)
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert {TensorProto.INT8} == {kinds[node.input[3]] for node in graph.node if node.op_type == "QLinearConv"}
+
+
+@pytest.mark.parametrize(("is_cut_off", "entry"), [(True, "1"), (False, "0")])
+def test_weights_are_widened_only_where_sums_would_be_cut_off(int8, monkeypatch, is_cut_off, entry):
+    """Widened weights take twice the time; the answers are the same."""
+    plainly = Predictor(int8).probabilities(IMAGES)
+    monkeypatch.setattr(predictor, "saturates", lambda: is_cut_off)
+    ours = Predictor(int8)
+    assert entry == ours.session.get_session_options().get_session_config_entry("session.x64quantprecision")
+    if is_cut_off or not saturates():
+        np.testing.assert_array_equal(plainly, ours.probabilities(IMAGES))
 
 
 def test_answers_stay_close(tiny_model, int8):
@@ -107,8 +160,7 @@ def test_equal_images_give_equal_bytes_in_any_process(tiny_model, int8, tmp_path
 
 @pytest.mark.parametrize("fit", ["crop", "stretch"])
 def test_plain_onnxruntime_loads_it(tiny_net, fit):
-    """With default options, as a deployment would: the channels-last rewriting of ONNX Runtime breaks on the plain
-    Transpose and Resize of the float file."""
+    """With default options, as a deployment would: among them the rewriting to channels-last images."""
     preprocessing = Preprocessing(size_px=24, resize_px=28, fit=fit)
     model = quantise(to_onnx(tiny_net, preprocessing, ["a", "b", "c"]), IMAGES)
     session = onnxruntime.InferenceSession(model.content)
