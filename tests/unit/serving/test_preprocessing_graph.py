@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -64,6 +67,34 @@ def test_an_image_of_the_right_size_stays_as_it_is():
     mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     levels = (compiled(preprocessing)(image) * std + mean) * 255
     np.testing.assert_allclose(levels, image.transpose(0, 3, 1, 2), atol=1e-3)
+
+
+STRIP = """
+import resource
+import numpy as np
+from onnx import helper
+from pipeline.data.preprocessing import Preprocessing
+from pipeline.serving.predictor import session
+from pipeline.serving.preprocessing_graph import preprocessing_graph
+
+graph = preprocessing_graph(Preprocessing(size_px=224, resize_px=256))
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+runtime = session(model.SerializeToString())
+strip = np.random.default_rng(0).integers(0, 256, (1, SHAPE, 3), dtype=np.uint8)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+runtime.run(None, {"images": strip})
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
+@pytest.mark.parametrize("shape", ["1, 20000", "20000, 1"])
+def test_a_strip_is_resized_only_where_it_is_seen(shape: str):
+    """Whole, it would be 256 × 5,120,000 pixels: 16 GB for the 224 that are in the crop."""
+    script = STRIP.replace("SHAPE", shape)
+    grown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert int(grown.stdout) < 100_000
 
 
 def test_a_crop_larger_than_the_image_is_refused():
