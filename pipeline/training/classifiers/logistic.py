@@ -48,7 +48,7 @@ GAP = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-8}
 uncertainty. It bounds no single row: one of a rare class, or a new row, may be off by many times that.
 """
 
-SURE_PENALTY = 1e-3
+SURE_PENALTY = 1e-2
 """Below it the gap shrinks with the square root of the penalty, down to a hundredth: what the gap leaves open in
 directions that the rows fitted to hardly vary in, and new rows may, grows as the penalty falls."""
 
@@ -344,8 +344,8 @@ class Solver:
         product, blocks = 6 * count * dim * (8 + classes), np.inf
         if classes * dim**2 <= LARGEST_BLOCKS:
             uncertain = sum(len(self._uncertain(known)[0]) for known in range(classes))
-            blocks = uncertain * dim**2 + classes * dim**3
-        if self._products * product > 1.5 * blocks:
+            blocks = uncertain * dim * (dim + 200) + classes * (dim**3 + 1e6)
+        if self._products * product > 2 * blocks:
             self._factor(penalty)
         elif self._blocks is None and self._products_along >= FEWEST_PRODUCTS and dim <= LARGEST_DECOMPOSED:
             decomposition = count * dim**2 + 20 * dim**3
