@@ -4,12 +4,17 @@ Loss, over standardised features x̂ [n, D], W [D, K], b [K], row weights s [n] 
     mean_i( s_i · (log Σ_c exp z_ic − z_i,y_i) ) + (penalty / 2) · ‖W‖²,    z = x̂ W + b
 Newton's equations are solved by preconditioned conjugate gradients, as far as the step deserves (Dembo, Eisenstat and
 Steihaug 1982; for logistic regression Lin, Weng and Keerthi, JMLR 2008). A product with the Hessian costs what a
-gradient costs, one pass over the rows; the preconditioner makes few of them enough. It stands on three facts:
+gradient costs, one pass over the rows, less those that are sure by now; the preconditioner makes few of them enough.
+It stands on four facts:
 
-- The Hessian, mean_i s_i (diag p_i − p_i p_iᵀ) ⊗ x̂_i x̂_iᵀ + penalty · I, is about A ⊗ G + penalty · I, with A [K, K]
-  the mean of the first factor and G [D, D] that of the second (Martens and Grosse 2015). In the eigenvectors of A and G
-  its inverse is a division. G's are found at first, and again, with the rows weighted by how uncertain they have
-  become, once products with the Hessian have cost more than that.
+- At first the Hessian, mean_i s_i (diag p_i − p_i p_iᵀ) ⊗ x̂_i x̂_iᵀ + penalty · I, is about A ⊗ G + penalty · I, with
+  A [K, K] the mean of the first factor and G [D, D] that of the second (Martens and Grosse 2015). In the eigenvectors
+  of A and G its inverse is a division. G's are found at first, and again, with the rows weighted by how uncertain they
+  have become, where that is cheap beside what follows.
+- Once penalties are weak, each class has uncertain rows of its own, few of them, and one G serves none. Then the
+  Hessian's block of each class is factored (block Jacobi; Saad, Iterative methods for sparse linear systems, 10.5.1).
+  What it leaves out, how classes hang together, costs a few products for each step, not hundreds. Blocks are kept along
+  the path and factored anew once products with the Hessian have cost more than that.
 - A class's bias and weights hang together, because the rows that are uncertain about the class are not centred on zero.
   About their own centre they do not: a change of variables of rank one for each class.
 - What all classes have in common changes no probability, and is projected away.
@@ -22,6 +27,7 @@ class in place of D.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,18 +48,31 @@ GAP = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-8}
 uncertainty. It bounds no single row: one of a rare class, or a new row, may be off by many times that.
 """
 
-SURE_PENALTY = 1e-3
+SURE_PENALTY = 1e-2
 """Below it the gap shrinks with the square root of the penalty, down to a hundredth: what the gap leaves open in
 directions that the rows fitted to hardly vary in, and new rows may, grows as the penalty falls."""
 
 NOISE = {np.dtype(np.float64): 1e-13, np.dtype(np.float32): 1e-7}
 """Relative error of a loss: a step is not refused for a rise below it."""
 
-FORCING = 0.1
-"""The share of the gradient that conjugate gradients may leave."""
+FORCING, LOOSEST_FORCING = 0.1, 0.5
+"""The share of the gradient that conjugate gradients may leave: as much as the last step left of it, within these
+(Eisenstat and Walker, SIAM J. Sci. Comput. 1996). Where steps lead little further, they deserve no more products."""
+
+SURE = 0.01
+"""Of the mean uncertainty of a row: the Hessian is summed without rows below it, a hundredth of it at most."""
+
+NEGLIGIBLE = 0.1
+"""The same for the block of one class, which only preconditions: a tenth of it at most."""
+
+ROUNDING = 1e-7
+"""Of a block's trace, on its diagonal before it is factored; tenfold where rounding has made it more negative."""
+
+LARGEST_BLOCKS = 2**26
+"""Numbers in the blocks of all classes, 256 MiB in single precision; beyond, there are none."""
 
 FEWEST_PRODUCTS = 20
-"""With the Hessian between two decompositions."""
+"""With the Hessian, before the preconditioner is renewed."""
 
 PASSES_OF_A_FIT = 10
 """Over the rows, for one penalty: measured about 5 along a path and 25 for the first one."""
@@ -134,15 +153,30 @@ class Rows:
     def decompose(self, weights: np.ndarray | None = None, less: np.ndarray | float = 0.0) -> None:
         """Variances and principal directions of the rows, each with its weight [n], ``less`` [D, D] off their mean
         product. Beyond ``LARGEST_DECOMPOSED`` nothing is done."""
-        dim = self.values.shape[1]
+        count, dim = self.values.shape
         if dim > LARGEST_DECOMPOSED:
             return
-        scatter = np.zeros((dim, dim))
-        for part in self.blocks():
-            rows = self.values[part] if weights is None else self.values[part] * np.sqrt(weights[part, None])
-            scatter += rows.T @ rows
-        variances, vectors = np.linalg.eigh(scatter / len(self.values) - less)
+        weights = np.ones(count, self.dtype) if weights is None else weights
+        products = self.products(slice(None), weights)[0] / count
+        variances, vectors = np.linalg.eigh(products.astype(np.float64) - less, UPLO="U")
         self.variances, self.vectors = np.clip(variances, 0, None), vectors.astype(self.dtype)
+
+    def products(self, kept: slice | np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Σ w_i x̂_i x̂_iᵀ, of which only the upper triangle is there, and Σ w_i x̂_i, over the ``kept`` rows, whose
+        weights w are given: [D, D] in the precision of the rows, a preconditioner needs no better; [D] float64."""
+        from scipy.linalg import get_blas_funcs
+
+        dim = self.values.shape[1]
+        scatter, total = np.zeros((dim, dim), self.dtype, order="F"), np.zeros(dim)  # BLAS wants columns
+        syrk = get_blas_funcs("syrk", (scatter,))
+        chosen, roots, size = np.arange(len(self.values))[kept], np.sqrt(weights), max(256, 4 * CACHED // dim)
+        for start in range(0, len(chosen), size):
+            part = slice(start, start + size)
+            rows = self.values[chosen[part]]
+            rows *= roots[part, None]
+            scatter = syrk(1.0, rows.T, beta=1.0, c=scatter, overwrite_c=True)
+            total += roots[part] @ rows
+        return scatter, total
 
     def _span(self) -> None:
         """X̂ = U √Λ Vᵀ: rows U √Λ, whose covariance is diagonal; V = X̂ᵀ U / √Λ is not needed before the end."""
@@ -191,7 +225,7 @@ class Solver:
     """Solves for one penalty after another, each from what came before.
 
     Unknowns are kept in one array [D + 1, K], the biases in the last row. Beside the rows there is one probability for
-    each row and class.
+    each row and class, and at weak penalties the blocks of the classes, K · D² numbers up to ``LARGEST_BLOCKS``.
     """
 
     def __init__(self, rows: Rows, labels: np.ndarray, classes: int) -> None:
@@ -201,8 +235,10 @@ class Solver:
         self._given: np.ndarray | None = None
         self._row_weights: np.ndarray | None = None
         self._known: list[_Known] = []
-        self._products = 0
-        """With the Hessian, since the rows were decomposed."""
+        self._blocks: _ClassBlocks | None = None
+        self._uncertain_parts: Sequence[slice | np.ndarray] = rows.blocks()
+        self._products = self._products_along = 0
+        """With the Hessian, since its blocks were factored, and since the rows were decomposed."""
 
     def begin(self, weight: np.ndarray, bias: np.ndarray) -> None:
         """Take these, [D, K] and [K], for the last solution, found elsewhere."""
@@ -219,14 +255,14 @@ class Solver:
         gap, is_converged = np.inf, False
         for _ in range(MOST_STEPS):
             pairs, centres, uncertainties = self._curvature()
-            if self._is_worth_decomposing():
-                self._decompose(centres, uncertainties)
-            preconditioner = _Preconditioner(self._rows, pairs, centres, penalty)
-            gap = _dot(gradient, preconditioner(gradient)) / 2
+            self._renew(centres, uncertainties, penalty)
+            preconditioner = _Preconditioner(self._rows, self._blocks, pairs, centres, penalty)
+            before, gap = gap, _dot(gradient, preconditioner(gradient)) / 2
             is_converged = gap <= tolerance
             if is_converged or not np.isfinite(gap):
                 break
-            step = self._newton_step(gradient, preconditioner, penalty, tolerance)
+            forcing = float(np.clip(np.sqrt(gap / before), FORCING, LOOSEST_FORCING))
+            step = self._newton_step(gradient, preconditioner, penalty, tolerance, forcing)
             slope, share = _dot(gradient, step), 1.0
             for _ in range(MOST_HALVINGS):
                 tried = at - share * step
@@ -283,9 +319,9 @@ class Solver:
         return total / count + penalty / 2 * _dot(at[:-1], at[:-1]), gradient
 
     def _hessian_times(self, direction: np.ndarray, penalty: float) -> np.ndarray:
-        """H · direction, at the probabilities in ``_shares``."""
+        """H · direction, at the probabilities in ``_shares``, over the rows that are uncertain."""
         found = np.zeros_like(direction)
-        for part in self._rows.blocks():
+        for part in self._uncertain_parts:
             rows, shares = self._rows.values[part], self._shares[part]
             moved = rows @ direction[:-1]
             moved += direction[-1]
@@ -299,13 +335,37 @@ class Solver:
         found[:-1] += penalty * direction[:-1]
         return found
 
-    def _is_worth_decomposing(self) -> bool:
-        """Have products with the Hessian taken twice what a decomposition takes? In operations, not in seconds."""
-        count, dim = self._rows.values.shape
-        if dim > LARGEST_DECOMPOSED:
-            return False
-        product, decomposition = 10 * count * dim * self._classes, count * dim**2 + 20 * dim**3
-        return self._products >= FEWEST_PRODUCTS and self._products * product > 2 * decomposition
+    def _renew(self, centres: np.ndarray, uncertainties: np.ndarray, penalty: float) -> None:
+        """The preconditioner, once products with the Hessian have taken longer than that: the blocks of the classes, or
+        before there are any the directions, where that is much cheaper. In operations, not in seconds."""
+        if self._products < FEWEST_PRODUCTS:
+            return
+        (count, dim), classes = self._rows.values.shape, self._classes
+        product, blocks = 6 * count * dim * (8 + classes), np.inf
+        if classes * dim**2 <= LARGEST_BLOCKS:
+            uncertain = sum(len(self._uncertain(known)[0]) for known in range(classes))
+            blocks = uncertain * dim * (dim + 200) + classes * (dim**3 + 1e6)
+        if self._products * product > 2 * blocks:
+            self._factor(penalty)
+        elif self._blocks is None and self._products_along >= FEWEST_PRODUCTS and dim <= LARGEST_DECOMPOSED:
+            decomposition = count * dim**2 + 20 * dim**3
+            if 4 * decomposition < blocks and 2 * decomposition < self._products_along * product:
+                self._decompose(centres, uncertainties)
+
+    def _uncertain(self, known: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that are uncertain about a class, and how much: p (1 − p), times the row's weight."""
+        shares = self._shares[:, known]
+        uncertain = shares * (1 - shares)
+        if self._row_weights is not None:
+            uncertain *= self._row_weights[:, 0]
+        kept = np.flatnonzero(uncertain >= NEGLIGIBLE * uncertain.mean())
+        return kept, uncertain[kept]
+
+    def _factor(self, penalty: float) -> None:
+        """The blocks anew, of the rows that are uncertain about each class now."""
+        self._blocks = None  # before the new ones need the memory
+        self._blocks = _ClassBlocks(self._rows, map(self._uncertain, range(self._classes)), penalty)
+        self._products = 0
 
     def _decompose(self, centres: np.ndarray, uncertainties: np.ndarray) -> None:
         """G anew, from the rows as they are uncertain now, about the centres of the classes."""
@@ -317,36 +377,47 @@ class Solver:
         total = max(float(uncertainties.sum()), 1e-30)
         weights *= len(weights) / total
         self._rows.decompose(weights, (centres * (uncertainties / total)) @ centres.T)
-        self._products = 0
+        self._products_along = 0
 
     def _curvature(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A [K, K]; and for each class the centre of the rows by their uncertainty p (1 − p), [D, K], and its sum."""
+        """A [K, K]; and for each class the centre of the rows by their uncertainty p (1 − p), [D, K], and its sum.
+
+        Which rows are uncertain at all is left in ``_uncertain_parts``.
+        """
         pairs = np.zeros((self._classes, self._classes))
         centres = np.zeros((self._rows.values.shape[1], self._classes))
         masses, uncertainties = np.zeros(self._classes), np.zeros(self._classes)
+        each = np.empty(len(self._labels), self._rows.dtype)
         for part in self._rows.blocks():
             shares = self._shares[part]
             weighted = shares if self._row_weights is None else shares * self._row_weights[part]
             uncertain = weighted * (1 - shares)
+            each[part] = uncertain.sum(axis=1)
             masses += weighted.sum(axis=0, dtype=np.float64)
             pairs += weighted.T @ shares
             centres += self._rows.values[part].T @ uncertain
             uncertainties += uncertain.sum(axis=0, dtype=np.float64)
+        self._uncertain_parts = self._rows.blocks()
+        kept = np.flatnonzero(each >= SURE * each.mean())
+        if 4 * len(kept) < 3 * len(each):  # else what is saved is lost in picking them
+            size = self._uncertain_parts[0].stop
+            self._uncertain_parts = [kept[start : start + size] for start in range(0, len(kept), size)]
         pairs = (np.diag(masses) - pairs) / len(self._labels)
         return pairs, centres / np.maximum(uncertainties, 1e-30), uncertainties
 
     def _newton_step(
-        self, gradient: np.ndarray, preconditioner: _Preconditioner, penalty: float, tolerance: float
+        self, gradient: np.ndarray, preconditioner: _Preconditioner, penalty: float, tolerance: float, forcing: float
     ) -> np.ndarray:
-        """H⁻¹ · gradient by conjugate gradients, until ``FORCING`` of the gradient or half of the tolerance is left."""
+        """H⁻¹ · gradient by conjugate gradients, until ``forcing`` of the gradient or half of the tolerance is left."""
         residual = gradient.astype(self._rows.dtype)
         step = np.zeros_like(residual)
         direction = preconditioner(residual)
         left = _dot(residual, direction)
-        enough = max(FORCING**2 * left, tolerance)
+        enough = max(forcing**2 * left, tolerance)
         for _ in range(MOST_PRODUCTS):
             product = self._hessian_times(direction, penalty)
             self._products += 1
+            self._products_along += 1
             curvature = _dot(direction, product)
             if not curvature > 0:  # only rounding makes it so
                 break
@@ -361,14 +432,55 @@ class Solver:
         return step
 
 
+class _ClassBlocks:
+    """The Hessian's block of each class, mean_i p_i (1 − p_i) (x̂_i − c) (x̂_i − c)ᵀ + penalty · I about the centre c of
+    the rows that are uncertain about it, by its Cholesky factor."""
+
+    def __init__(self, rows: Rows, uncertain: Iterable[tuple[np.ndarray, np.ndarray]], penalty: float) -> None:
+        from scipy.linalg import get_blas_funcs
+
+        count = len(rows.values)
+        self._factors, self._solve = [], get_blas_funcs("trsv", dtype=rows.dtype)
+        for kept, weights in uncertain:
+            block, total = rows.products(kept, weights)
+            block -= np.outer(total, total / max(float(weights.sum(dtype=np.float64)), 1e-30)).astype(rows.dtype)
+            block /= count
+            self._factors.append(_cholesky(block, penalty))
+
+    def __call__(self, weight: np.ndarray) -> np.ndarray:
+        """Each class's block, inverted, times its weights; [D, K]."""
+        found = np.empty_like(weight)
+        for known, factor in enumerate(self._factors):
+            found[:, known] = self._solve(factor, self._solve(factor, weight[:, known], trans=1))
+        return found
+
+
+def _cholesky(block: np.ndarray, penalty: float) -> np.ndarray:
+    """U of UᵀU = block + penalty · I, lifted by as little as is enough; only upper triangles are read and written."""
+    from scipy.linalg import LinAlgError, cho_factor
+
+    lift = penalty + ROUNDING * abs(float(block.trace()))
+    while True:
+        lifted = block.copy(order="F")
+        lifted[np.diag_indices_from(lifted)] += lift
+        try:
+            factor: np.ndarray = cho_factor(lifted, overwrite_a=True, check_finite=False)[0]
+            return factor
+        except LinAlgError:
+            lift *= 10
+
+
 class _Preconditioner:
     """About the inverse of the Hessian, on unknowns whose sum over the classes is zero."""
 
-    def __init__(self, rows: Rows, pairs: np.ndarray, centres: np.ndarray, penalty: float) -> None:
+    def __init__(
+        self, rows: Rows, blocks: _ClassBlocks | None, pairs: np.ndarray, centres: np.ndarray, penalty: float
+    ) -> None:
         dtype, classes = rows.dtype, len(pairs)
         # What is common to all classes is projected away; its eigenvalue, zero, only must not come near the others.
         values, vectors = np.linalg.eigh(pairs + np.trace(pairs) / classes)
         values = np.maximum(values, max(1e-9 * values[-1], 1e-30))
+        self._blocks = blocks
         self._features, self._classes, self._centres = rows.vectors, vectors.astype(dtype), centres.astype(dtype)
         self._scale = (1 / (np.outer(rows.variances, values) + penalty)).astype(dtype)
         self._bias_scale = (1 / values).astype(dtype)
@@ -376,16 +488,21 @@ class _Preconditioner:
     def __call__(self, gradient: np.ndarray) -> np.ndarray:
         given = gradient.astype(self._classes.dtype)
         given -= given.mean(axis=1, keepdims=True)
-        weight, bias = (given[:-1] - self._centres * given[-1]) @ self._classes, given[-1] @ self._classes
-        if self._features is not None:
-            weight = self._features @ ((self._features.T @ weight) * self._scale)
-        else:
-            weight *= self._scale
+        weight, bias = given[:-1] - self._centres * given[-1], given[-1] @ self._classes
         found = np.empty_like(given)
-        found[:-1] = weight @ self._classes.T
+        if self._blocks is not None:
+            found[:-1] = self._blocks(weight)
+        else:
+            found[:-1] = self._along_directions(weight @ self._classes) @ self._classes.T
         found[-1] = (bias * self._bias_scale) @ self._classes.T - (self._centres * found[:-1]).sum(axis=0)
         found -= found.mean(axis=1, keepdims=True)
         return found
+
+    def _along_directions(self, weight: np.ndarray) -> np.ndarray:
+        """Over the eigenvalues, in the eigenvectors of A and G."""
+        if self._features is None:
+            return weight * self._scale
+        return self._features @ ((self._features.T @ weight) * self._scale)
 
 
 def _through(known: list[_Known], place: float) -> np.ndarray:
