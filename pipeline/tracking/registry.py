@@ -154,7 +154,7 @@ class Registry:
         with FileLock(lock_file(self.session)):
             number = self._number_of(sha256) or self._create(model, sha256, run_id)
             number = self._first_of(sha256, number)
-            self.tag(number, {**tags, "sha256": sha256})
+            self.tag(number, tags)
             return self.version(number)
 
     def _number_of(self, sha256: str) -> int | None:
