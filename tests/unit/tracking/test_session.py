@@ -131,6 +131,21 @@ def test_servers_and_databases_stay_as_they_are(workspace: Path, uri: str) -> No
     assert uri == resolve_uri(workspace, uri)
 
 
+def test_a_database_may_lie_in_folders_that_are_not_there_yet(workspace: Path) -> None:
+    """They are made, as MLflow's own commands do not."""
+    session = open_session(workspace, "sqlite:///shared/by all/mlflow.db", "graftline")
+    assert (workspace / "shared/by all/mlflow.db").is_file()
+    assert "graftline" == session.client.get_experiment(session.experiment_id).name
+
+
+def test_models_are_registered_where_runs_are_tracked(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would take another registry from the environment."""
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{workspace}/elsewhere.db")
+    session = open_session(workspace, URI, "graftline")
+    session.client.create_registered_model("digits")
+    assert not (workspace / "elsewhere.db").exists()
+
+
 def test_an_absolute_database_stays_where_it_is(workspace: Path, tmp_path: Path) -> None:
     assert f"sqlite:///{tmp_path}/else.db" == resolve_uri(workspace, f"sqlite:///{tmp_path}/else.db")
 
