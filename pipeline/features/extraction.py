@@ -186,7 +186,9 @@ class _Extractor:
         yield _told(0, pending.flush())
 
     def _features(self, images: list[np.ndarray]) -> np.ndarray:
-        return forward(self._engine, images, self._batch_size).astype(self._dtype)
+        features = forward(self._engine, images, self._batch_size)
+        with np.errstate(over="ignore"):  # the stage tells what half precision cannot hold, with the image's name
+            return features.astype(self._dtype)
 
     def _prepared(self, image: np.ndarray) -> np.ndarray:
         """float32 [3, S, S], normalised."""

@@ -23,13 +23,10 @@ def run(
     params: Params, context: Context, *, backbone: BackboneWeights, source_manifest: Manifest, target_manifest: Manifest
 ) -> Result:
     """Extract; images whose features are in the cache are not even decoded."""
-    import numpy as np
-
     from pipeline.features.extraction import extract
 
     threads = threads_for(params.threads, backbone.preprocessing.size_px)
-    # What half precision cannot hold is told below, with the image's name, and not by a warning of NumPy's.
-    with computing(context.device, context.seed, threads) as device, np.errstate(over="ignore"):
+    with computing(context.device, context.seed, threads) as device:
         found = extract(backbone, [source_manifest, target_manifest], context, device, params)
     for table, manifest in zip(found.tables, (source_manifest, target_manifest), strict=True):
         _check_finite(table, manifest, params.dtype)

@@ -360,11 +360,11 @@ def model(tmp_path: Path) -> Path:
     graph = preprocessing_graph(Preprocessing(size_px=224, resize_px=256))
     graph.node.extend(
         [
-            helper.make_node("ReduceMean", ["pixels", "sides"], ["logits"], keepdims=0),
+            helper.make_node("ReduceMean", ["pixels", "height and width"], ["logits"], keepdims=0),
             helper.make_node("Softmax", ["logits"], ["probabilities"]),
         ]
     )
-    graph.initializer.append(helper.make_tensor("sides", onnx.TensorProto.INT64, [2], [2, 3]))
+    graph.initializer.append(helper.make_tensor("height and width", onnx.TensorProto.INT64, [2], [2, 3]))
     del graph.output[:]
     graph.output.extend(
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 3]) for name in ("logits", "probabilities")
