@@ -39,7 +39,7 @@ faults: setup  ## the longer fault-injection run; writes the table of docs/relia
 coverage: setup  ## the default tests, with the branches they reach; fails below the floor in pyproject.toml
 	@$(BIN)/python -m pytest -n auto --dist loadfile --timeout 900 --cov --cov-report=term
 
-mutants: setup  ## change gates, core and tracking in many places: do the tests notice? (an hour; docs/mutation.md)
+mutants: setup  ## change gates, core and tracking in many places: do the tests notice? (two hours; docs/mutation.md)
 	@UV=$$(command -v uv || echo "$(VENV)/uv/bin/uv"); "$$UV" pip install --quiet --target "$(VENV)/mutation" \
 	  --python $(BIN)/python --constraint requirements.lock --group mutation
 	@PYTHONPATH="$(CURDIR)/$(VENV)/mutation" $(BIN)/python -m infra.mutants

@@ -1,6 +1,6 @@
 """``make mutants``: which changes to the decisive code do its tests let pass? ([tool.mutmut] in pyproject.toml)
 
-    python -m infra.mutants                         # gates and core whole, a sample of tracking, then the table
+    python -m infra.mutants                         # all of them, then the table
     python -m infra.mutants run 'pipeline.gates.*'  # some of them
     python -m infra.mutants table                   # what is known so far; names the mutants that were let pass
     python -m infra.mutants show NAME               # one of them as a diff; further commands are mutmut's own
@@ -13,7 +13,6 @@ from, the mutants and mutmut's copy of the original (``…_orig``); so it is put
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 from collections import Counter
@@ -24,10 +23,8 @@ from typing import Any
 LET_IN = {"contextmanager", "asking_mlflow", "property"}
 """Decorators that do around the chooser what they did around the function. ``cache`` would answer from before."""
 
-WHOLE, SAMPLED = ("gates", "core"), {"tracking": 400}
-"""Each test of tracking opens an MLflow store: so many of its mutants are tried, drawn with ``SEED``."""
+PACKAGES = ("gates", "core", "tracking")
 
-SEED = 0
 FOLDER = Path("mutants/pipeline")
 ENDS: dict[int | None, str | None] = {
     None: None,
@@ -64,10 +61,7 @@ def main() -> int:
 def everything() -> int:
     """Each step is a process of its own: mutmut keeps state."""
     run = [sys.executable, "-m", "infra.mutants", "run"]
-    subprocess.run([*run, *(f"pipeline.{package}.*" for package in WHOLE)], check=True)
-    for package, count in SAMPLED.items():  # the step before has written all mutants there are
-        names = sorted(name for name in results() if name.startswith(f"pipeline.{package}."))
-        subprocess.run([*run, *random.Random(SEED).sample(names, min(count, len(names)))], check=True)
+    subprocess.run([*run, *(f"pipeline.{package}.*" for package in PACKAGES)], check=True)
     print(table(results()))
     return 0
 
@@ -84,7 +78,7 @@ def table(ends: dict[str, str | None]) -> str:
     """One line per package; below it every mutant that was let pass, or whose end is unclear."""
     kinds = ("killed", "survived", "untested", "timeout", "unclear")
     lines = [f"{'package':10}{'mutants':>9}{'tried':>9}" + "".join(f"{kind:>10}" for kind in kinds)]
-    for package in (*WHOLE, *SAMPLED):
+    for package in PACKAGES:
         found = [end for name, end in ends.items() if name.startswith(f"pipeline.{package}.")]
         count = Counter(found)
         tried = len(found) - count[None]
