@@ -46,10 +46,13 @@ def started_ahead(
     remaining = iter(items)
     torch = sys.modules.get("torch")
     with _threads_kept(torch), ThreadPoolExecutor(workers, initializer=partial(_one_thread, torch)) as pool:
-        waiting = deque(start(pool, item) for item in islice(remaining, per_thread * workers))
-        while waiting:
-            yield waiting.popleft()()
-            waiting.extend(start(pool, item) for item in islice(remaining, 1))
+        try:
+            waiting = deque(start(pool, item) for item in islice(remaining, per_thread * workers))
+            while waiting:
+                yield waiting.popleft()()
+                waiting.extend(start(pool, item) for item in islice(remaining, 1))
+        finally:  # after an error, what has not begun is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _one_thread(torch: Any) -> None:

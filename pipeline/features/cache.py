@@ -5,8 +5,9 @@ is a folder written whole (``ids.txt``, ``features.npy``, ``digest.txt``) and ne
 images since the last one, and several writers cannot harm each other. Segments are open only while they are read: a
 store that grew by small additions has thousands, and a process may keep some hundred files open.
 
-A segment is compared with its digest when the first of its images is asked for, and one that is no longer what was
-written is removed. That reads it whole, 6 ms for 8 MB, where most of it is gathered a moment later.
+A segment is compared with its digest when the first of its images is asked for. One that is no longer what was written
+is removed, and one that cannot be read left out. That reads it whole, 6 ms for 8 MB, where most of it is gathered a
+moment later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class FeatureCache:
         """Image id → segment number, row."""
         self._trusted: set[int] = set()
         self._damaged: set[int] = set()
-        """Numbers of segments that were compared with their digests; the damaged are no longer on the disk."""
+        """Numbers of segments that were compared with their digests."""
         for digest in sorted(folder.glob(f"segment-*/{DIGEST}")) if folder is not None else []:
             self.take_in(digest.parent)
 
@@ -79,9 +79,7 @@ class FeatureCache:
         return True
 
     def _leave_out(self, number: int) -> None:
-        """Remove the segment: else every process that opens the store would find it damaged anew."""
         self._damaged.add(number)
-        shutil.rmtree(cast(Path, self._segments[number]), ignore_errors=True)
         self._place.clear()
         for other, segment in enumerate(self._segments):
             if isinstance(segment, Path) and other not in self._damaged:
@@ -138,10 +136,16 @@ def _digest(segment: Path) -> str:
 
 
 def _is_as_written(segment: Path) -> bool:
+    """A segment that is damaged for good is removed: else every process that opens the store would find it anew."""
     try:
-        return (segment / DIGEST).read_text(errors="replace") == _digest(segment)
-    except OSError:
+        is_whole = (segment / DIGEST).read_text(errors="replace") == _digest(segment)
+    except FileNotFoundError:
+        is_whole = False
+    except OSError:  # of this moment, perhaps; nothing is known of what was written
         return False
+    if not is_whole:
+        shutil.rmtree(segment, ignore_errors=True)
+    return is_whole
 
 
 def _rows(segment: Path | np.ndarray, rows: np.ndarray) -> np.ndarray:

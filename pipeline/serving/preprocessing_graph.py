@@ -36,7 +36,7 @@ ROWS, COLUMNS = "rows", "columns"
 
 
 def preprocessing_graph(preprocessing: Preprocessing) -> GraphProto:
-    """The graph for ``preprocessing``; batch, height and width are free.
+    """The graph for ``preprocessing``; batch, height and width are free, from 1 on.
 
     Raises:
         ValueError: the crop is larger than the resized image, which would need padding.

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import errors
-from pipeline.core.allocation import freed_memory_kept
+from pipeline.core.allocation import freed_memory_kept, share_one_heap
 from pipeline.core.errors import GraftlineError, ParamsError, ServiceError
 from pipeline.scale.engine import RESTARTS, Part
 
@@ -75,6 +75,7 @@ class _Worker:
     """In an actor. What a part has to tell crosses as text, and so does an error of ours: Ray would try it again."""
 
     def __init__(self, make: Callable[[], Part], threads: int) -> None:
+        share_one_heap()
         import torch
 
         torch.set_num_threads(threads)

@@ -96,6 +96,22 @@ def test_without_a_number_there_is_a_thread_per_core(
         assert list(results) == list(range(1, expected * 10))
 
 
+def test_what_has_not_begun_is_dropped_after_an_error() -> None:
+    """Ctrl-C, or an image that has gone, does not wait for the batches behind it."""
+    begun: list[int] = []
+
+    def slow(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.05)
+        if number == 0:
+            raise ValueError("the first")
+        return number
+
+    with pytest.raises(ValueError, match="the first"):
+        list(mapped_ahead(slow, range(100), 1, per_thread=20))
+    assert len(begun) < 5
+
+
 def test_torch_computes_with_one_thread_in_each_of_the_pool() -> None:
     """The caller's number is left as it was, also for threads that ask for the first time afterwards."""
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_a_flipped_bit_is_no_feature(tmp_path: Path, name: str) -> None:
         write_segment(tmp_path, IDS, ROWS)
     found = known(tmp_path)
     assert np.array_equal(ROWS, [found[image_id] for image_id in IDS])
+
+
+def test_a_segment_that_cannot_be_read_now_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file descriptor is left, or the network disk is away: it counts as absent, and the next process finds it."""
+    write_segment(tmp_path, IDS, ROWS)
+
+    def out_of_files(_: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.features.cache._digest", out_of_files)
+        assert {} == known(tmp_path)
+    assert set(IDS) == known(tmp_path).keys()
 
 
 @pytest.mark.parametrize("name", ["features.npy", "ids.txt", "digest.txt"])

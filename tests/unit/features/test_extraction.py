@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,26 @@ def test_batches_are_computed_side_by_side_each_on_one_thread(
         run(weights, [toy_domains.source], toy_domains.context(), batch_size=15)
         assert torch.get_num_threads() == 2
     assert inside == [1, 1, 1, 1]
+
+
+def test_little_memory_lets_fewer_batches_work_at_once(
+    toy_domains: Any, weights: BackboneWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at least: on many cores a batch for each would be too much for a small container."""
+    real, working, most = extraction.forward, [], []
+
+    def watched(*arguments: Any) -> np.ndarray:
+        working.append(1)
+        most.append(len(working))
+        time.sleep(0.02)
+        working.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(extraction, "forward", watched)
+    monkeypatch.setattr(extraction, "available_bytes", lambda: 0)
+    with computing("cpu", 0, 4):
+        run(weights, [toy_domains.source], toy_domains.context(), batch_size=8)
+    assert max(most) == 1
 
 
 def test_damaged_features_are_computed_again(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:

@@ -323,6 +323,30 @@ def test_rows_that_are_sure_have_no_part_in_the_hessian(monkeypatch):
     np.testing.assert_allclose(found, scikit_learns(data, 1e-4, data.features, None), atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sure_rows_count_where_no_others_vary(monkeypatch, seed):
+    """Two classes that nothing tells apart are all the uncertainty there is, and vary along a few features only: the
+    curvature along the others is that of the sure rows, without which no step has the right length."""
+    random, dim = np.random.default_rng(seed), 64
+    labels = random.permutation(np.arange(4000) % 8)
+    centres, spread = random.normal(0, 4, (8, dim)), np.ones((8, dim))
+    centres[1], spread[:2, 8:] = centres[0], 1e-3
+    features = (centres[labels] + random.normal(size=(4000, dim)) * spread[labels]).astype(np.float32)
+    monkeypatch.setattr(logistic, "DOUBLE_UP_TO", 0)
+    solver = logistic.Solver(logistic.Rows(features, features.mean(0), features.std(0)), labels, 8)
+    passes, plain = [], logistic.Solver._loss
+    monkeypatch.setattr(logistic.Solver, "_loss", lambda *given: (passes.append(1), plain(*given))[1])
+    found = [solver.solve(float(penalty)) for penalty in np.geomspace(1e-1, 1e-6, 11)]
+    assert all(solution.is_converged for solution in found)
+    assert len(passes) < 20 * len(found)
+
+
+def test_a_block_of_nothing_is_lifted_too():
+    """A class without an uncertain row, at no penalty: nothing to divide by, and the search for a lift ends."""
+    factor = logistic._cholesky(np.zeros((3, 3), np.float32), 0.0)
+    assert np.isfinite(np.triu(factor)).all()
+
+
 @pytest.mark.parametrize("below", [0.0, 1e-4])
 def test_a_block_that_rounding_made_negative_is_lifted(below):
     """By little where it is singular, by as much as it needs where an eigenvalue is below zero."""
