@@ -27,7 +27,7 @@ from _bench import REALDATA, REPOSITORY, provenance, replace_section, run_stages
 from _shifts import class_folders, unpacked, write_table
 
 from pipeline.catalog import CATALOG
-from pipeline.core.allocation import freed_memory_kept
+from pipeline.core.allocation import freed_memory_kept, share_one_heap
 from pipeline.core.context import Context
 from pipeline.core.device import computing
 from pipeline.evaluation.timing import take_turns
@@ -215,6 +215,7 @@ def with_photos(best: dict[str, float]) -> list[list[str]]:
 
 
 def main() -> None:
+    share_one_heap()  # as each stage's process does, before there are threads
     if not REALDATA.is_dir():
         sys.exit(f"No data sets in {REALDATA}; set GRAFTLINE_REALDATA.")
     torch.set_num_threads(CORES)
