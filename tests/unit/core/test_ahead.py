@@ -109,7 +109,7 @@ def test_what_has_not_begun_is_dropped_after_an_error() -> None:
 
     with pytest.raises(ValueError, match="the first"):
         list(mapped_ahead(slow, range(100), 1, per_thread=20))
-    assert len(begun) < 5
+    assert len(begun) < 15
 
 
 def test_torch_computes_with_one_thread_in_each_of_the_pool() -> None:
