@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def everything() -> int:
-    """Each step is a process of its own: mutmut keeps state."""
+    """In a process of its own: mutmut keeps state."""
     run = [sys.executable, "-m", "infra.mutants", "run"]
     subprocess.run([*run, *(f"pipeline.{package}.*" for package in PACKAGES)], check=True)
     print(table(results()))

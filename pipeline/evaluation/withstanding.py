@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
-from pipeline.core.device import SMALL_IMAGE_PX
+from pipeline.core.device import SMALL_IMAGE_PX, batches_at_once
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
@@ -68,8 +68,7 @@ class _Tried:
     def __init__(self, subject: Subject, seed: int) -> None:
         self._subject, self._seed = subject, seed
         self._is_attacked = is_differentiable(subject.network)
-        self._at_once = torch.get_num_threads() if subject.device.type == "cpu" else 1
-        """Images corrupted and answered side by side, each on one thread: as in :mod:`pipeline.features.extraction`."""
+        self._at_once = batches_at_once(subject.device, len(CORRUPTIONS) * len(SEVERITIES), subject.side_px)
         self._clean: list[NDArray[np.bool_]] = []
         self._trials: list[list[robustness.Trial]] = []
         self._corrupted: list[NDArray[np.bool_]] = []

@@ -155,9 +155,10 @@ def choose(
     record = folder / f"{_identity(weights)}.json.checked"
     measured = _measured_before(record)
     if measured is None:
-        if missing("onnxruntime") < min(images, missing("torch")):  # chosen before, and the record of it is lost
+        lacking = missing("torch")
+        if missing("onnxruntime") < lacking:  # chosen before, and the record of it is lost
             return Chosen("onnxruntime", makes["onnxruntime"])
-        if missing("torch") < max(WORTH_IMAGES, images / 2):
+        if lacking < max(WORTH_IMAGES, images / 2):
             return Chosen("torch", makes["torch"])
         try:
             measured = _tried(weights, makes)

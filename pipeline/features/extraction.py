@@ -1,7 +1,7 @@
 """Features of images through a frozen backbone, computed only where the cache has none.
 
-On a CPU batches are computed side by side, each on one thread: threads that share a batch wait for one another after
-every layer, at full speed, on cores that could decode the next. So the bits do not depend on how many there are.
+On a CPU batches are computed side by side, each on one thread, so that the bits do not depend on how many threads there
+are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.core import digests
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.context import Context
-from pipeline.core.memory import available_bytes
+from pipeline.core.device import batches_at_once
 from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import as_tensor
@@ -41,9 +41,6 @@ FLUSH_EVERY = 1024
 
 BATCHES_PER_THREAD = 2
 """One at work, and one that is ready when it is done."""
-
-BYTES_PER_PIXEL_BYTE = 48
-"""Memory of a batch at work, by that of its pixels in float32: it was 33 with mobilenet_v2 and 18 with resnet18."""
 
 PARTS_PER_WORKER = 4
 """Where several processes work: enough that none waits long for the last."""
@@ -133,7 +130,7 @@ def _compute(
         options.batch_size,
         options.dtype,
         cache.keep,
-        side_by_side=device.type == "cpu" or engine.name == "onnxruntime",
+        device if engine.name == "torch" else torch.device("cpu"),
     )
     scale = context.scale if context.scale and cache.is_on_disk else Scale()
     meter = Meter(what="features", unit="images", total=len(manifest))
@@ -174,13 +171,11 @@ class _Extractor:
         batch_size: int,
         dtype: str,
         keep: Callable[[list[str], np.ndarray], Path | None],
-        *,
-        side_by_side: bool,
+        device: torch.device,
     ) -> None:
         self._engine, self._preprocessing, self._store, self._keep = make_engine(), preprocessing, store, keep
         self._batch_size, self._dtype = batch_size, dtype
-        batch_bytes = BYTES_PER_PIXEL_BYTE * batch_size * 3 * preprocessing.size_px**2 * 4
-        self._at_once = max(1, min(torch.get_num_threads(), available_bytes() // batch_bytes)) if side_by_side else 1
+        self._at_once = batches_at_once(device, batch_size, preprocessing.size_px)
 
     def __call__(self, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
         size, pending = self._batch_size, _Pending(self._keep)

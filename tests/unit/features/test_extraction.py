@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.core import device
 from pipeline.core.context import Context
 from pipeline.core.device import computing
 from pipeline.core.errors import DataError
@@ -214,7 +215,7 @@ def test_little_memory_lets_fewer_batches_work_at_once(
         return real(*arguments)
 
     monkeypatch.setattr(extraction, "forward", watched)
-    monkeypatch.setattr(extraction, "available_bytes", lambda: 0)
+    monkeypatch.setattr(device, "available_bytes", lambda: 0)
     with computing("cpu", 0, 4):
         run(weights, [toy_domains.source], toy_domains.context(), batch_size=8)
     assert max(most) == 1

@@ -455,7 +455,7 @@ def test_a_file_of_the_bundle_that_is_lost_or_changed(kept: tuple[Registry, Path
 def test_restoring_leaves_nothing_behind(
     kept: tuple[Registry, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow downloads into a temporary folder of its own, which nobody removes, unless it is told where."""
+    """What is fetched on the way goes with its temporary folder."""
     registry, _ = kept
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
