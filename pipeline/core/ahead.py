@@ -49,8 +49,9 @@ def started_ahead(
         try:
             waiting = deque(start(pool, item) for item in islice(remaining, per_thread * workers))
             while waiting:
-                yield waiting.popleft()()
-                waiting.extend(start(pool, item) for item in islice(remaining, 1))
+                made = waiting.popleft()()
+                waiting.extend(start(pool, item) for item in islice(remaining, 1))  # the caller may be long
+                yield made
         finally:  # after an error, what has not begun is not waited for
             pool.shutdown(wait=False, cancel_futures=True)
 

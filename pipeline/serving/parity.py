@@ -2,7 +2,7 @@
 
 At batch 1 every image keeps its own size, so that the compiled resize is tried on the sizes that occur. Larger batches
 need images of one size: they are brought to the size of the first, and both sides see the same pixels. The network
-answers each set of pixels once, on a thread of its own; the file answers them at every batch size.
+answers each set of pixels once; the file answers them at every batch size.
 
 Heads that compare (trees, nearest neighbours) jump: where a feature lies on a threshold up to the last bit of a float,
 network and file may fall to different sides. ``step`` is the largest change of a probability that one such comparison
@@ -108,11 +108,16 @@ def compare(
         step: of the network's head; see :class:`ParityReport`.
     """
     even = _Even(batched_images)
-    ahead = mapped_ahead(lambda image: (image, reference(np.stack([image]))[0]), images, workers=1, per_thread=1)
-    with contextlib.closing(ahead) as alone:  # its thread ends here, whichever side fails
-        batches = [_compare(even.keeping(alone), predictor, 1, step)]
+
+    def by_both(image: np.ndarray) -> tuple[Answered, np.ndarray]:
+        batch = np.stack([image])
+        return (image, reference(batch)[0]), predictor.run(batch).probabilities
+
+    # A thread for each core has an image answered by both; the threads end here, whichever side fails.
+    with contextlib.closing(mapped_ahead(by_both, images, per_thread=1)) as alone:
+        batches = [_compare((([even.keep(expected)], found) for expected, found in alone), 1, step)]
     expected = even.answered(reference)
-    batches += [_compare(expected, predictor, size, step) for size in batch_sizes if size > 1]
+    batches += [_compare(_in_batches(expected, predictor, size), size, step) for size in batch_sizes if size > 1]
     return ParityReport(
         images=batches[0].images,
         split=split,
@@ -125,12 +130,19 @@ def compare(
     )
 
 
-def _compare(expected: Iterable[Answered], predictor: Predictor, batch_size: int, step: float) -> BatchParity:
-    """The file's answers, ``batch_size`` images at a time, against the network's."""
+def _in_batches(
+    expected: list[Answered], predictor: Predictor, size: int
+) -> Iterator[tuple[list[Answered], np.ndarray]]:
+    """``size`` images at a time, and the file's answers to them, float32 [images, classes]."""
+    for part in batched(expected, size):
+        yield part, predictor.run(np.stack([image for image, _ in part])).probabilities
+
+
+def _compare(parts: Iterable[tuple[list[Answered], np.ndarray]], batch_size: int, step: float) -> BatchParity:
+    """The file's answers to each part, float32 [images, classes], against the network's."""
     compared, sizes, disagreements, ties, jumps, delta = 0, set(), 0, 0, 0, 0.0
-    for part in batched(expected, batch_size):
+    for part, answered in parts:
         truth = np.stack([answer for _, answer in part])
-        answered = predictor.run(np.stack([image for image, _ in part])).probabilities
         compared += len(part)
         sizes |= {image.shape for image, _ in part}
         apart = np.abs(truth - answered).max(axis=1)
@@ -169,15 +181,15 @@ class _Even:
         self._answers: dict[int, np.ndarray] = {}
         """Of those whose pixels the network has seen, by number."""
 
-    def keeping(self, answered: Iterable[Answered]) -> Iterator[Answered]:
+    def keep(self, answered: Answered) -> Answered:
         """Pass ``answered`` on, and keep what is needed of it."""
-        for image, answer in answered:
-            if len(self._images) < self._count:
-                height, width = self._images[0].shape[:2] if self._images else _small(*image.shape[:2])
-                self._images.append(_resized(image, height, width))
-                if self._images[-1] is image:
-                    self._answers[len(self._images) - 1] = answer
-            yield image, answer
+        image, answer = answered
+        if len(self._images) < self._count:
+            height, width = self._images[0].shape[:2] if self._images else _small(*image.shape[:2])
+            self._images.append(_resized(image, height, width))
+            if self._images[-1] is image:
+                self._answers[len(self._images) - 1] = answer
+        return answered
 
     def answered(self, reference: Reference) -> list[Answered]:
         """What was kept, in its order; what the network has not seen, it answers now."""

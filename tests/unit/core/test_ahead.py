@@ -29,7 +29,15 @@ def test_it_runs_ahead_but_not_far(per_thread: int) -> None:
     results = mapped_ahead(lambda number: number, items(), 2, per_thread=per_thread)
     for taken in range(50):
         assert next(results) == taken
-        assert len(drawn) == taken + 2 * per_thread
+        assert len(drawn) == taken + 1 + 2 * per_thread
+
+
+def test_the_next_is_at_work_while_the_caller_is_busy_with_one() -> None:
+    """Also where only one is ever in flight: else caller and thread would wait for each other in turn."""
+    begun = threading.Event()
+    results = mapped_ahead(lambda number: begun.set() if number else None, range(3), 1, per_thread=1)
+    next(results)
+    assert begun.wait(timeout=10)
 
 
 def test_several_items_are_worked_on_at_once() -> None:
@@ -92,7 +100,7 @@ def test_without_a_number_there_is_a_thread_per_core(
     ):
         drawn.clear()
         assert next(results) == 0
-        assert len(drawn) == expected * PER_THREAD
+        assert len(drawn) == expected * PER_THREAD + 1
         assert list(results) == list(range(1, expected * 10))
 
 
