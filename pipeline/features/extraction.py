@@ -7,7 +7,6 @@ are.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
 from pipeline.features.cache import FeatureCache
-from pipeline.features.engines import Chosen, Engine, Name, choose
+from pipeline.features.engines import Chosen, Engine, Name, choose, rounding
 from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
@@ -92,12 +91,12 @@ def extract(
 def _folder(
     weights: BackboneWeights, context: Context, device: torch.device, options: ExtractionOptions, engine: Name
 ) -> Path | None:
-    """Batch size, kind of device, engine and its version are in the name because they round differently."""
+    """Batch size, kind of device and engine are in the name because they round differently."""
     if context.cache is None:
         return None
     content = [weights.digest, weights.preprocessing.digest, options.dtype]
-    rounding = [options.batch_size, device.type, engine, importlib.metadata.version(engine)]
-    return context.cache / "features" / digests.of_json([content, rounding])
+    rounds = [options.batch_size, device.type, *rounding(engine)]
+    return context.cache / "features" / digests.of_json([content, rounds])
 
 
 def _each_once(manifests: list[Manifest]) -> Manifest:

@@ -62,7 +62,8 @@ class Predictor:
 
     Args:
         model: a bundle, an ``.onnx`` file, or an :class:`OnnxFile`.
-        batch_size: images per call; images of different sizes never share a batch.
+        batch_size: images per call; images of different sizes never share a batch. A few are fastest on a CPU, whose
+            cache then holds their layers.
         threads: of ONNX Runtime; 0 means one per physical core.
 
     A model from a path may be anybody's: it gets a share of the memory and of time, and no more.
@@ -71,7 +72,7 @@ class Predictor:
         BundleError: there is no model there, or not one that Graftline exported.
     """
 
-    def __init__(self, model: Path | str | OnnxFile, *, batch_size: int = 32, threads: int = 0) -> None:
+    def __init__(self, model: Path | str | OnnxFile, *, batch_size: int = 8, threads: int = 0) -> None:
         content, self.origin = _open(model)
         admission.check(content, self.origin)
         self._is_ours = isinstance(model, OnnxFile)
