@@ -53,6 +53,16 @@ class Subject:
         return self.logits(squares).argmax(1).cpu().numpy()
 
     @torch.no_grad()
+    def features(self, squares: Tensor) -> np.ndarray:
+        """What the backbone makes of prepared squares, float32 [B, feature_dim]."""
+        return self.network.backbone(self.normalised(squares)).float().cpu().numpy()
+
+    @torch.no_grad()
+    def named(self, features: np.ndarray) -> np.ndarray:
+        """Class numbers that the head gives for ``features``, int64 [B]."""
+        return self.network.head(torch.from_numpy(features).to(self.device)).argmax(1).cpu().numpy()
+
+    @torch.no_grad()
     def probabilities(self, squares: Tensor) -> np.ndarray:
         """Float32 [B, classes]."""
         return self.logits(squares).softmax(1).cpu().numpy()

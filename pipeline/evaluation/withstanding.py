@@ -2,24 +2,30 @@
 
 By torch, because attacks need gradients; the export stage has proven the file equal. Labels of the test split serve to
 score here, as in the evaluate stage, and choose nothing.
+
+A corrupted image depends on nothing but the image, so its features change with the backbone alone: where a run leaves
+that as it was, they are known from the run before, and only the head answers anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 
+from pipeline.core import digests
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.device import SMALL_IMAGE_PX, batches_at_once
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation import intervals, robustness
+from pipeline.evaluation import corruptions, intervals, robustness
 from pipeline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, within
 from pipeline.evaluation.explain_report import AttackScore, CorruptionScore, Robustness
 from pipeline.evaluation.saliency import is_differentiable
@@ -39,8 +45,34 @@ FEW_STEPS = (
     f"PGD took {robustness.STEPS_LARGE} steps, not {robustness.STEPS_SMALL}, for images above {SMALL_IMAGE_PX} px"
 )
 
+SHAPE = len(CORRUPTIONS), len(SEVERITIES)
 
-def measure(subject: Subject, manifest: Manifest, images: Iterable[np.ndarray], seed: int) -> Robustness:
+HARMED = len(CORRUPTIONS) * len(SEVERITIES)
+"""Times that each image is corrupted."""
+
+
+class Known(Protocol):
+    """Where features of corrupted images are kept, float32 [HARMED · feature_dim] for each image, by its id."""
+
+    def __contains__(self, image_id: str) -> bool: ...
+
+    def add(self, ids: list[str], features: np.ndarray) -> None:
+        """Keep a row of ``features`` for each of ``ids``."""
+
+    def gather(self, ids: Iterable[str], feature_dim: int, dtype: str) -> np.ndarray:
+        """The rows of ``ids``, in their order."""
+
+
+def recipe(subject: Subject) -> str:
+    """Digest of all that a corrupted image's features depend on, beside the image and the backbone."""
+    module = Path(corruptions.__file__ or "").read_bytes()
+    versions = [torch.__version__, np.__version__, PIL.__version__]
+    return digests.of_json([digests.of_bytes(module), subject.preprocessing.digest, subject.device.type, versions])
+
+
+def measure(
+    subject: Subject, manifest: Manifest, images: Iterable[np.ndarray], seed: int, known: Known | None = None
+) -> Robustness:
     """Attack and corrupt every image of ``manifest``, all labelled with one of the subject's classes.
 
     Args:
@@ -48,13 +80,15 @@ def measure(subject: Subject, manifest: Manifest, images: Iterable[np.ndarray], 
         manifest: the sample.
         images: decoded, uint8 [H, W, 3] each, in the manifest's order; read once.
         seed: of the attacks' random starts. Corruptions depend on each image's id alone, so that two runs see the same.
+        known: features of corrupted images by the subject's backbone and :func:`recipe`; what it lacks is added. None
+            keeps nothing.
     """
     if not len(manifest):
         return Robustness(images=0, notes=[NOTHING])
     labels = np.array([subject.classes.index(label) for label in manifest.frame["label"]])
     ids = manifest.frame["id"].tolist()
     size = BATCH_SMALL if subject.side_px <= SMALL_IMAGE_PX else BATCH_LARGE
-    tried = _Tried(subject, seed)
+    tried = _Tried(subject, seed, known)
     meter = Meter(what="robustness", unit="images", total=len(manifest))
     for rows, batch in zip(batched(range(len(ids)), size), batched(images, size), strict=True):
         tried.add([ids[row] for row in rows], batch, labels[rows], meter)
@@ -65,33 +99,51 @@ def measure(subject: Subject, manifest: Manifest, images: Iterable[np.ndarray], 
 class _Tried:
     """What has been tried so far."""
 
-    def __init__(self, subject: Subject, seed: int) -> None:
-        self._subject, self._seed = subject, seed
+    def __init__(self, subject: Subject, seed: int, known: Known | None) -> None:
+        self._subject, self._seed, self._known = subject, seed, known
         self._is_attacked = is_differentiable(subject.network)
-        self._at_once = batches_at_once(subject.device, len(CORRUPTIONS) * len(SEVERITIES), subject.side_px)
+        self._at_once = batches_at_once(subject.device, HARMED, subject.side_px)
         self._clean: list[NDArray[np.bool_]] = []
         self._trials: list[list[robustness.Trial]] = []
         self._corrupted: list[NDArray[np.bool_]] = []
 
     def add(self, ids: Sequence[str], images: Sequence[np.ndarray], labels: NDArray[np.int64], meter: Meter) -> None:
         squares = self._subject.squares(images)
-        self._clean.append(self._subject.answers(squares) == labels)
+        features = self._subject.features(squares)
+        self._clean.append(self._subject.named(features) == labels)
         if self._is_attacked:
             starts = robustness.starts(ids, self._subject.side_px, self._seed).to(squares.device)
             numbers = torch.from_numpy(labels).to(squares.device)
             self._trials.append(robustness.attack(self._subject.logits, squares, numbers, starts))
-        for right in mapped_ahead(self._corrupt, zip(ids, images, labels, strict=True), self._at_once, per_thread=1):
-            self._corrupted.append(right)
-            meter.advance()
+        harmed = self._harmed_features(ids, images, features.shape[1], meter)
+        answers = self._subject.named(harmed.reshape(-1, features.shape[1])).reshape(len(ids), *SHAPE)
+        self._corrupted.append(answers == labels[:, None, None])
 
-    def _corrupt(self, tried: tuple[str, np.ndarray, np.int64]) -> NDArray[np.bool_]:
-        """Whether the image is answered rightly under each corruption and severity, [corruptions, severities]."""
-        image_id, image, label = tried
-        answers = self._subject.answers(self._subject.squares(_harmed(image, image_id, self._subject.resize_px)))
-        return (answers == label).reshape(len(CORRUPTIONS), len(SEVERITIES))
+    def _harmed_features(
+        self, ids: Sequence[str], images: Sequence[np.ndarray], feature_dim: int, meter: Meter
+    ) -> NDArray[np.float32]:
+        """Of each image under all corruptions, [B, HARMED · feature_dim]; what is not known is computed and kept."""
+        found = np.empty((len(ids), HARMED * feature_dim), dtype=np.float32)
+        is_known = np.array([self._known is not None and image_id in self._known for image_id in ids])
+        old, new = np.flatnonzero(is_known).tolist(), np.flatnonzero(~is_known).tolist()
+        if self._known is not None:
+            found[old] = self._known.gather([ids[row] for row in old], found.shape[1], "float32")
+        meter.advance(len(old))
+        work = ((ids[row], images[row]) for row in new)
+        for row, features in zip(new, mapped_ahead(self._features, work, self._at_once, per_thread=1), strict=True):
+            found[row] = features
+            meter.advance()
+        if self._known is not None and new:
+            self._known.add([ids[row] for row in new], found[new])
+        return found
+
+    def _features(self, image: tuple[str, np.ndarray]) -> np.ndarray:
+        """Of an image under all corruptions, in one row."""
+        image_id, pixels = image
+        return self._subject.features(self._subject.squares(_harmed(pixels, image_id, self._subject.resize_px))).ravel()
 
     def report(self, seed: int) -> Robustness:
-        clean, right = np.concatenate(self._clean), np.stack(self._corrupted)
+        clean, right = np.concatenate(self._clean), np.concatenate(self._corrupted)
         attacks = [_attack_score(parts, len(clean)) for parts in zip(*self._trials, strict=True)]
         notes = [] if self._is_attacked else [NO_GRADIENT]
         if self._is_attacked and self._subject.side_px > SMALL_IMAGE_PX:

@@ -171,6 +171,13 @@ class TrainedNetwork:
         return heads.restored(self.facts.head, values)
 
     @property
+    def keeps_backbone(self) -> bool:
+        """Are the backbone's weights and statistics, to the last bit, those that the transfer started from?"""
+        prefix = "backbone."
+        state = {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
+        return digests.of_bytes(safetensors.torch.save(state)) == self.facts.backbone_digest
+
+    @property
     def preprocessing(self) -> Preprocessing:
         return self.facts.preprocessing
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.core import digests
 from pipeline.core import params as base
 from pipeline.core.context import Context, Result
 from pipeline.core.device import SMALL_IMAGE_PX, Threads, computing, threads_for
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.data.labels import LabelSpace
     from pipeline.data.manifest import Manifest
     from pipeline.evaluation.explain_report import Explanations, Robustness
+    from pipeline.features.cache import FeatureCache
     from pipeline.models.network import TrainedNetwork
 
 IMAGES_SMALL, IMAGES_LARGE = 128, 32
@@ -62,10 +64,20 @@ def run(
         subject = Subject(network.build(), network.preprocessing, label_space.classes, device)
         chosen = looking.choose(subject, target_manifest, source_manifest, store, params.classes)
         explanations = looking.explain(subject, chosen, store, folder, context.seed)
-        robustness = withstanding.measure(subject, sample, store.pixels(sample), context.seed)
+        known = _known(context, network, withstanding.recipe(subject))
+        robustness = withstanding.measure(subject, sample, store.pixels(sample), context.seed, known)
     explanations.save(folder / explain_report.FILE)
     outputs = {"explanations": Folder(folder), "robustness": robustness}
     return Result(_line(explanations, robustness), outputs)
+
+
+def _known(context: Context, network: TrainedNetwork, recipe: str) -> FeatureCache | None:
+    """Features of corrupted images; None where the backbone has learnt, and no later run will meet it again."""
+    from pipeline.features.cache import FeatureCache
+
+    if context.cache is None or not network.keeps_backbone:
+        return None
+    return FeatureCache(context.cache / "corrupted" / digests.of_json([network.facts.backbone_digest, recipe]))
 
 
 def _count(params: Params, side_px: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,18 @@ def test_memory_order_does_not_enter_the_digest() -> None:
         origin=random_weights("small_cnn", 0, PREPROCESSING),
     )
     assert trained.facts.weights_digest == again.facts.weights_digest
+
+
+def test_tells_whether_the_backbone_has_learnt(tmp_path: Path) -> None:
+    """A head of its own is no change of the backbone; the last bit of one weight or statistic is."""
+    _, trained = a_trained_network()
+    trained.save(tmp_path / "network")
+    assert TrainedNetwork.load(tmp_path / "network").keeps_backbone
+    backbone_names = [name for name in trained.state if name.startswith("backbone.")]
+    for name in (backbone_names[0], next(name for name in backbone_names if name.endswith("running_mean"))):
+        value = trained.state[name].clone().flatten()
+        value[0] = torch.nextafter(value[0], torch.tensor(9.0))
+        assert not replace(trained, state={**trained.state, name: value.view_as(trained.state[name])}).keeps_backbone
 
 
 def test_metadata_names_where_it_came_from(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
+from pipeline.evaluation import withstanding
 from pipeline.evaluation.explain_report import Explanations, Robustness
 from pipeline.stages import explain
 
@@ -37,21 +38,32 @@ class Bars(nn.Module):
         return self.head(self.backbone(images))
 
 
-def trained(**options):
+def trained(keeps_backbone=True, network=Bars, **options):
     """What the stage uses of a trained network."""
     return SimpleNamespace(
-        build=lambda: Bars(**options).eval().requires_grad_(False),
+        build=lambda: network(**options).eval().requires_grad_(False),
         preprocessing=Preprocessing(size_px=24, resize_px=24, fit="stretch"),
+        keeps_backbone=keeps_backbone,
+        facts=SimpleNamespace(backbone_digest="bars"),
     )
+
+
+class Swapped(Bars):
+    """The same backbone; another head, which is always wrong about the first two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.head.weight.copy_(self.head.weight[[1, 0, 2]])
 
 
 @pytest.fixture
 def run(toy_domains, tmp_path):
-    def call(name="run", network=None, params=None, **manifests):
+    def call(name="run", network=None, params=None, cache=None, **manifests):
         scratch = tmp_path / name
         result = explain.run(
             params or explain.Params(classes=3),
-            toy_domains.context(scratch=scratch),
+            toy_domains.context(scratch=scratch, cache=cache),
             network=network or trained(),
             label_space=toy_domains.labels,
             source_manifest=manifests.get("source", toy_domains.source),
@@ -109,6 +121,61 @@ def test_equal_inputs_give_equal_bytes(run, tmp_path):
     assert first.robustness == again.robustness
     contents = [{path.name: path.read_bytes() for path in found.folder.iterdir()} for found in (first, again)]
     assert contents[0] == contents[1]
+
+
+@pytest.fixture
+def corrupted(monkeypatch):
+    """Ids of the images that are corrupted from now on."""
+    ids = []
+    once = withstanding._harmed
+
+    def noted(image, image_id, side_px):
+        ids.append(image_id)
+        return once(image, image_id, side_px)
+
+    monkeypatch.setattr(withstanding, "_harmed", noted)
+    return ids
+
+
+def test_corrupted_images_pass_through_a_kept_backbone_once(run, corrupted, tmp_path):
+    """Later runs know their features, whatever the head; the figures are those of a run that knows nothing."""
+    first = run(cache=tmp_path / "cache")
+    assert 6 == len(set(corrupted)) == len(corrupted)
+    again, other = run(cache=tmp_path / "cache"), run(cache=tmp_path / "cache", network=trained(network=Swapped))
+    assert 6 == len(corrupted)
+    assert first.robustness == again.robustness == run().robustness
+    assert first.robustness != other.robustness == run(network=trained(network=Swapped)).robustness
+
+
+def test_images_that_are_new_among_known_ones_are_corrupted(run, corrupted, tmp_path):
+    known = run(cache=tmp_path / "cache", params=explain.Params(classes=0, images=4))
+    assert (4, 4) == (known.robustness.images, len(corrupted))
+    more = run(cache=tmp_path / "cache")
+    assert 6 == len(set(corrupted)) == len(corrupted)
+    assert run().robustness == more.robustness
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda network: setattr(network.facts, "backbone_digest", "other"),
+        lambda network: setattr(network, "preprocessing", Preprocessing(size_px=24, resize_px=24, fit="crop")),
+    ],
+)
+def test_another_backbone_or_preprocessing_knows_nothing(run, corrupted, tmp_path, changed):
+    run(cache=tmp_path / "cache")
+    network = trained()
+    changed(network)
+    run(cache=tmp_path / "cache", network=network)
+    assert 12 == len(corrupted)
+
+
+def test_a_backbone_that_has_learnt_leaves_nothing_behind(run, corrupted, tmp_path):
+    """No later run will have the same, and the cache would grow for nothing."""
+    for _ in range(2):
+        run(cache=tmp_path / "cache", network=trained(keeps_backbone=False))
+    assert 12 == len(corrupted)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_without_labels_images_are_shown_for_their_answer_and_nothing_is_scored(run, toy_domains):
