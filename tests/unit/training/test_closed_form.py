@@ -58,6 +58,23 @@ def test_fewer_images_than_features_are_enough():
             assert (head.logits(data.features).argmax(axis=1) == data.labels).all()
 
 
+@pytest.mark.parametrize("path", [ridge_path, lda_path])
+def test_many_numbers_are_multiplied_in_single_precision(monkeypatch, path):
+    """Nothing that matters is lost where features lie far from zero, and a constant one stays without weight."""
+    data = blobs(300)
+    features = np.concatenate([data.features + 20, np.full((300, 1), 0.1, np.float32)], axis=1)
+    shifted = Labelled(features.astype(np.float32), data.labels)
+    double = Sums.of(shifted, 3)
+    monkeypatch.setattr("pipeline.training.classifiers.closed_form.IN_DOUBLE", 0)
+    single = Sums.of(shifted, 3)
+    assert (single.products != double.products).any()
+    settings = [1.0, 1e-2, 1e-4]
+    for head, other in zip(path(double, settings), path(single, settings), strict=True):
+        logits = head.logits(shifted.features)
+        np.testing.assert_allclose(other.logits(shifted.features), logits, atol=1e-4 * np.abs(logits).max())
+        assert 0 == pytest.approx(np.abs(other.weight[:, -1]).max(), abs=1e-5)
+
+
 def test_many_rows_are_summed_in_parts(monkeypatch):
     """However the rows are cut, the sums are the same."""
     data = blobs(50)
