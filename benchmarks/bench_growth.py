@@ -114,11 +114,16 @@ def _ask(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]
     return sum(image_id in cache for image_id in given[0])
 
 
-def _gather(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]) -> object:
-    """Opened, and read whole in another order."""
-    from pipeline.features.cache import FeatureCache
+def _table(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]) -> None:
+    """What the features stage does once all are there: opened, and a table written of them, in another order."""
+    from pipeline.features.cache import FeatureCache, Gathered
+    from pipeline.features.table import FeatureTable, TableFacts
 
-    return FeatureCache(Path(given[1].name)).gather(reversed(given[0]), DIM, "float32")
+    ids = given[0][::-1]
+    facts = TableFacts(
+        backbone="", backbone_digest="", preprocessing_digest="", dtype="float32", count=len(ids), feature_dim=DIM
+    )
+    FeatureTable(facts, ids, Gathered(FeatureCache(Path(given[1].name)), ids, DIM, "float32")).save(folder / "table")
 
 
 def _answers(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +145,7 @@ STEPS: dict[str, tuple[Callable[[int], Any], Step]] = {
     "manifest written and read": (_images, _manifest),
     f"features stored, {DIM} each": (_features, _store),
     "features' store asked for each": (_stored, _ask),
-    "features opened and gathered": (_stored, _gather),
+    "features opened, table written": (_stored, _table),
     "metrics with intervals": (_answers, _metrics),
 }
 

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,6 +111,25 @@ class FeatureCache:
         for number, chosen in zip(numbers, np.split(by_segment, starts)[1:], strict=True):
             gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
+
+
+class Gathered:
+    """Features of some images in a cache, [n, feature_dim], read as parts of them are asked for: a million rows need
+    not fit in memory to be copied into a table."""
+
+    def __init__(self, cache: FeatureCache, ids: list[str], feature_dim: int, dtype: str) -> None:
+        self._cache, self._ids = cache, ids
+        self.shape, self.dtype = (len(ids), feature_dim), np.dtype(dtype)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Rows by number, slice or mask, as of an array."""
+        chosen = np.arange(len(self._ids))[rows]
+        found = self._cache.gather([self._ids[row] for row in chosen.flat], self.shape[1], self.dtype.name)
+        return found.reshape(*chosen.shape, self.shape[1])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All rows, for numpy."""
+        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def write_segment(folder: Path, ids: list[str], features: np.ndarray) -> Path:

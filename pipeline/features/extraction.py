@@ -27,7 +27,7 @@ from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
-from pipeline.features.cache import FeatureCache
+from pipeline.features.cache import FeatureCache, Gathered
 from pipeline.features.engines import Chosen, Engine, Name, choose, rounding
 from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
@@ -235,4 +235,4 @@ def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dt
         count=len(ids),
         feature_dim=weights.feature_dim,
     )
-    return FeatureTable(facts, ids, cache.gather(ids, weights.feature_dim, dtype))
+    return FeatureTable(facts, ids, Gathered(cache, ids, weights.feature_dim, dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,9 +11,10 @@ import numpy as np
 
 from pipeline.core.files import Document, replacing, write_text
 from pipeline.data.manifest import Manifest
+from pipeline.features.cache import Gathered
 
 ROWS_AT_ONCE = 4096
-"""Read of a memory-mapped table at a time."""
+"""Of a table in memory at a time, where all of them are looked at or written."""
 
 
 class TableFacts(Document):
@@ -30,12 +32,13 @@ class TableFacts(Document):
 class FeatureTable:
     """A folder: ``features.npy`` [n, feature_dim], ``ids.txt`` (one image id per row) and ``table.json``.
 
-    Rows are aligned with the manifest they were made for; ``features`` is memory-mapped when loaded.
+    Rows are aligned with the manifest they were made for; ``features`` is memory-mapped when loaded, and read from the
+    cache in parts when fresh.
     """
 
     facts: TableFacts
     ids: list[str]
-    features: np.ndarray
+    features: np.ndarray | Gathered
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -45,9 +48,28 @@ class FeatureTable:
     def save(self, path: Path) -> None:
         with replacing(path) as fresh:
             fresh.mkdir()
-            np.save(fresh / "features.npy", self.features)
+            self._save_features(fresh / "features.npy")
             write_text(fresh / "ids.txt", "".join(f"{image_id}\n" for image_id in self.ids))
             self.facts.save(fresh / "table.json")
+
+    @property
+    def array(self) -> np.ndarray:
+        """All features, [n, feature_dim]: mapped and not read where the table was loaded."""
+        return np.asarray(self.features)
+
+    def _save_features(self, path: Path) -> None:
+        """As ``numpy.save`` would, to the byte, with some rows in memory at a time."""
+        kind = np.lib.format.dtype_to_descr(self.features.dtype)
+        with path.open("wb") as file:
+            header = {"descr": kind, "fortran_order": False, "shape": self.features.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows in self._parts():
+                file.write(np.ascontiguousarray(self.features[rows]).data)
+
+    def _parts(self) -> Iterator[slice]:
+        """All rows, some at a time."""
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            yield slice(start, start + ROWS_AT_ONCE)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,8 +77,7 @@ class FeatureTable:
     @property
     def not_finite(self) -> np.ndarray:
         """Row numbers of the images with NaN or infinity among their features, int64; read in parts."""
-        parts = range(0, len(self), ROWS_AT_ONCE)
-        finite = [np.isfinite(self.features[start : start + ROWS_AT_ONCE]).all(axis=1) for start in parts]
+        finite = [np.isfinite(self.features[rows]).all(axis=1) for rows in self._parts()]
         return np.flatnonzero(~np.concatenate(finite)) if finite else np.zeros(0, np.int64)
 
     def of(self, manifest: Manifest) -> np.ndarray:

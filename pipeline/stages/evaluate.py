@@ -33,7 +33,7 @@ LEAKS_NAMED = 20
 class Params(base.Params):
     """How to score; nothing here changes the model."""
 
-    batch_size: int = Field(32, ge=1, description="images per call of ONNX Runtime")
+    batch_size: int = Field(8, ge=1, description="images per call of ONNX Runtime; a few are fastest on a CPU")
     bootstrap: int = Field(2000, ge=100, description="resamples behind each 95 % interval")
     source_images: int = Field(1000, ge=0, description="at most this many held-out source images are scored")
     label_images: int = Field(
@@ -69,7 +69,7 @@ def run(
     theirs = _panel(champion.title, reigning, test, context) if reigning else None
     trial = Trial(target_manifest, ours, theirs, resamples=params.bootstrap, seed=context.seed)
     metrics = _metrics(
-        trial.figures(target_features.features),
+        trial.figures(target_features.array),
         _source_figures(challenger, source_manifest, params, context),
         _leak_figures(target_manifest, source_manifest),
         _label_figures(target_manifest, target_features, label_space, params),
@@ -141,7 +141,7 @@ def _label_figures(
 ) -> dict[str, Any]:
     from pipeline.evaluation.suspects import review
 
-    found = review(target_manifest, target_features.features, label_space.classes, at_most=params.label_images)
+    found = review(target_manifest, target_features.array, label_space.classes, at_most=params.label_images)
     return {"suspect_labels": found.suspects, "label_review": [found]} if found else {}
 
 

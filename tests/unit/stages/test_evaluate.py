@@ -71,7 +71,7 @@ def run(toy_domains, right):
             "label_space": toy_domains.labels,
             "source_manifest": toy_domains.source,
             "target_manifest": target,
-            "target_features": SimpleNamespace(features=np.random.default_rng(0).normal(size=(len(target), 4))),
+            "target_features": SimpleNamespace(array=np.random.default_rng(0).normal(size=(len(target), 4))),
             "training": TRAINING,
         }
         return evaluate.run(PARAMS, toy_domains.context(), **(inputs | changed))
