@@ -21,5 +21,5 @@ class ExtractionOptions(Params):
     """Batches computed at once on a CPU, each on one thread, and with memory of its own; ``auto``: one per core, or one
     alone for small images. The features do not depend on it."""
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"
-    """What runs the backbone. ``auto`` is torch, but on a CPU ONNX Runtime for images beyond 64 px once a thousand new
+    """What runs the backbone. ``auto`` is torch, but on a CPU ONNX Runtime for images beyond 64 px once 3,000 new
     ones are to be computed and it is at least a fifth faster there: measured once and kept in the cache."""

@@ -81,7 +81,7 @@ def test_what_was_measured_once_holds(
 def test_few_new_images_are_not_measured_for(
     toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Below a thousand, or where more are there than are missing, torch goes on; so do small images and GPUs."""
+    """Below 3,000, or where more are there than are missing, torch goes on; so do small images and GPUs."""
     calls = pinned(monkeypatch)
     monkeypatch.setattr(engines, "SMALL_IMAGE_PX", 0)
     assert run(weights, toy_domains, tmp_path / "few").engine.name == "torch"
