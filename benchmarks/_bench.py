@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import shutil
@@ -59,6 +60,25 @@ def run_stages(folder: Path, assignments: Sequence[str], *, until: str = "evalua
 
 def report_of(folder: Path, artefact: str) -> Any:
     return CATALOG[artefact].load(folder)
+
+
+class PeakMemory:
+    """By how many MB the process's memory has peaked above what it held when this was made."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far, which the set-up may have made, is forgotten
+        self._before = _status_mb("VmRSS")
+
+    @property
+    def mb(self) -> float:
+        return _status_mb("VmHWM") - self._before
+
+
+def _status_mb(name: str) -> float:
+    """A line of proc(5)'s ``status``: ``VmRSS`` is what the process holds, ``VmHWM`` the most it has held."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0]) / 1024
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:

@@ -11,7 +11,6 @@ over log rows from 10,000 on; beside it stands that of the last decade alone.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import math
 import multiprocessing
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _bench import REPOSITORY, provenance, replace_section, table
+from _bench import REPOSITORY, PeakMemory, provenance, replace_section, table
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 FITTED_FROM = 10_000
@@ -154,20 +153,12 @@ def _cell(step: str, rows: int) -> None:
     """Run one cell, and print its seconds and by how much its peak memory exceeds what it held before."""
     make, run = STEPS[step]
     given = make(rows)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, which making the rows may have set, is forgotten
-    before = _status_mb("VmRSS")
+    memory = PeakMemory()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         run(Path(folder), given)
         seconds = time.perf_counter() - started
-    print(json.dumps({"step": step, "rows": rows, "seconds": seconds, "mb": _status_mb("VmHWM") - before}))
-
-
-def _status_mb(name: str) -> float:
-    """A line of proc(5)'s ``status``: ``VmRSS`` is what the process holds, ``VmHWM`` the most it has held."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0]) / 1024
+    print(json.dumps({"step": step, "rows": rows, "seconds": seconds, "mb": memory.mb}))
 
 
 def _measured(step: str, rows: int) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,7 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _bench import REALDATA, REPOSITORY, provenance, replace_section, table
+from _bench import REALDATA, REPOSITORY, PeakMemory, provenance, replace_section, table
 from threadpoolctl import threadpool_limits
 
 from pipeline.training.classifiers import linear_probe
@@ -212,14 +211,14 @@ def cell(way: str, case: str, folder: Path) -> None:
     with threadpool_limits(1):
         import sklearn.linear_model  # noqa: F401  # the import is not what is measured
 
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = PeakMemory()
         started = time.process_time()
         heads = []
         for head in WAYS[way](fit, classes):
             heads.append(head)
             print(f"{way} · {case} · {len(heads)} · {time.process_time() - started:.0f} s", file=sys.stderr, flush=True)
         seconds = time.process_time() - started
-    mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    mb = memory.mb
     rows = np.concatenate([fit.features[:: max(1, len(fit) // COMPARED)], held_out.features])
     np.save(folder / f"{case}-{way}.npy", np.stack([_softmax(head.logits(rows)) for head in heads]))
     losses = [cross_entropy(head.logits(held_out.features).astype(np.float64), held_out.labels) for head in heads]
