@@ -114,11 +114,11 @@ def _ask(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]
 
 
 def _table(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]) -> None:
-    """What the features stage does once all are there: opened, and a table written of them, in another order."""
+    """What the features stage does once all are there: opened, and a table written of them, in any order."""
     from pipeline.features.cache import FeatureCache, Gathered
     from pipeline.features.table import FeatureTable, TableFacts
 
-    ids = given[0][::-1]
+    ids = np.random.default_rng(0).permutation(given[0]).tolist()
     facts = TableFacts(
         backbone="", backbone_digest="", preprocessing_digest="", dtype="float32", count=len(ids), feature_dim=DIM
     )

@@ -24,8 +24,10 @@ def mapped_ahead(
 ) -> Generator[Made, None, None]:
     """``make`` of each item, in order, made by ``workers`` threads (0: one per core) while the caller is busy.
 
-    For work that leaves Python's lock alone, such as decoding images. ``items`` are drawn in the caller's thread. What
-    ``make`` raises is raised where its result would have come.
+    For work that leaves Python's lock alone, such as decoding images. ``items`` are drawn in the caller's thread, the
+    next one before a result is handed over: ``per_thread`` for each thread are at work or done while the caller is busy
+    with another. What ``make`` raises is raised where its result would have come; what ``items`` raise, as soon as they
+    do.
     """
     return started_ahead(lambda pool, item: pool.submit(make, item).result, items, workers, per_thread=per_thread)
 

@@ -69,7 +69,7 @@ class ImageBank:
         if self._keeps:
             yield from (self.fetch(rows, device) for rows in steps)
             return
-        yield from mapped_ahead(partial(self.fetch, device=device), steps, workers=1, per_thread=2)
+        yield from mapped_ahead(partial(self.fetch, device=device), steps, workers=1, per_thread=1)
 
     def plain_views(self, steps: Sequence[np.ndarray], device: torch.device = CPU) -> Iterator[Tensor]:
         """:meth:`batches` without augmentation, normalised float32 [len(rows), 3, size_px, size_px]."""

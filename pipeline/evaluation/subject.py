@@ -58,8 +58,8 @@ class Subject:
         return self.network.backbone(self.normalised(squares)).float().cpu().numpy()
 
     @torch.no_grad()
-    def named(self, features: np.ndarray) -> np.ndarray:
-        """Class numbers that the head gives for ``features``, int64 [B]."""
+    def answers_of(self, features: np.ndarray) -> np.ndarray:
+        """Class numbers that the head answers for ``features`` [B, feature_dim], int64 [B]."""
         return self.network.head(torch.from_numpy(features).to(self.device)).argmax(1).cpu().numpy()
 
     @torch.no_grad()

@@ -9,12 +9,14 @@ that as it was, they are known from the run before, and only the head answers an
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import PIL
+import PIL.features
 import torch
 from numpy.typing import NDArray
 
@@ -25,7 +27,7 @@ from pipeline.core.device import SMALL_IMAGE_PX, batches_at_once
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation import corruptions, intervals, robustness
+from pipeline.evaluation import intervals, robustness
 from pipeline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, within
 from pipeline.evaluation.explain_report import AttackScore, CorruptionScore, Robustness
 from pipeline.evaluation.saliency import is_differentiable
@@ -45,14 +47,12 @@ FEW_STEPS = (
     f"PGD took {robustness.STEPS_LARGE} steps, not {robustness.STEPS_SMALL}, for images above {SMALL_IMAGE_PX} px"
 )
 
-SHAPE = len(CORRUPTIONS), len(SEVERITIES)
-
-HARMED = len(CORRUPTIONS) * len(SEVERITIES)
-"""Times that each image is corrupted."""
+COPIES = len(CORRUPTIONS) * len(SEVERITIES)
+"""Corrupted copies of each image."""
 
 
 class Known(Protocol):
-    """Where features of corrupted images are kept, float32 [HARMED · feature_dim] for each image, by its id."""
+    """Where features of corrupted copies are kept, float32 [COPIES · feature_dim] for each image, by its id."""
 
     def __contains__(self, image_id: str) -> bool: ...
 
@@ -63,11 +63,24 @@ class Known(Protocol):
         """The rows of ``ids``, in their order."""
 
 
+CODE = (
+    "pipeline.core.seeding",
+    "pipeline.data.images",
+    "pipeline.data.loading",
+    "pipeline.data.transforms",
+    "pipeline.evaluation.corruptions",
+    "pipeline.evaluation.subject",
+)
+"""What lies between an image's bytes and the backbone, beside this module."""
+
+
 def recipe(subject: Subject) -> str:
-    """Digest of all that a corrupted image's features depend on, beside the image and the backbone."""
-    module = Path(corruptions.__file__ or "").read_bytes()
-    versions = [torch.__version__, np.__version__, PIL.__version__]
-    return digests.of_json([digests.of_bytes(module), subject.preprocessing.digest, subject.device.type, versions])
+    """Digest of what the features of corrupted copies depend on, beside the image and the backbone's weights."""
+    modules = [importlib.import_module(name) for name in (*CODE, __name__)]
+    code = [digests.of_file(Path(str(module.__file__))) for module in modules]
+    libraries = [importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")]
+    codec = PIL.features.version("libjpeg_turbo")  # one of the corruptions
+    return digests.of_json([code, libraries, codec, subject.preprocessing.digest, subject.device.type])
 
 
 def measure(
@@ -102,7 +115,7 @@ class _Tried:
     def __init__(self, subject: Subject, seed: int, known: Known | None) -> None:
         self._subject, self._seed, self._known = subject, seed, known
         self._is_attacked = is_differentiable(subject.network)
-        self._at_once = batches_at_once(subject.device, HARMED, subject.side_px)
+        self._at_once = batches_at_once(subject.device, COPIES, subject.side_px)
         self._clean: list[NDArray[np.bool_]] = []
         self._trials: list[list[robustness.Trial]] = []
         self._corrupted: list[NDArray[np.bool_]] = []
@@ -110,40 +123,56 @@ class _Tried:
     def add(self, ids: Sequence[str], images: Sequence[np.ndarray], labels: NDArray[np.int64], meter: Meter) -> None:
         squares = self._subject.squares(images)
         features = self._subject.features(squares)
-        self._clean.append(self._subject.named(features) == labels)
+        self._clean.append(self._subject.answers_of(features) == labels)
         if self._is_attacked:
             starts = robustness.starts(ids, self._subject.side_px, self._seed).to(squares.device)
             numbers = torch.from_numpy(labels).to(squares.device)
             self._trials.append(robustness.attack(self._subject.logits, squares, numbers, starts))
-        harmed = self._harmed_features(ids, images, features.shape[1], meter)
-        answers = self._subject.named(harmed.reshape(-1, features.shape[1])).reshape(len(ids), *SHAPE)
-        self._corrupted.append(answers == labels[:, None, None])
+        for row, label in zip(self._features_of_copies(ids, images, features.shape[1], meter), labels, strict=True):
+            answers = self._subject.answers_of(row.reshape(COPIES, -1))
+            self._corrupted.append((answers == label).reshape(len(CORRUPTIONS), len(SEVERITIES)))
 
-    def _harmed_features(
+    def _features_of_copies(
         self, ids: Sequence[str], images: Sequence[np.ndarray], feature_dim: int, meter: Meter
     ) -> NDArray[np.float32]:
-        """Of each image under all corruptions, [B, HARMED · feature_dim]; what is not known is computed and kept."""
-        found = np.empty((len(ids), HARMED * feature_dim), dtype=np.float32)
-        is_known = np.array([self._known is not None and image_id in self._known for image_id in ids])
-        old, new = np.flatnonzero(is_known).tolist(), np.flatnonzero(~is_known).tolist()
-        if self._known is not None:
-            found[old] = self._known.gather([ids[row] for row in old], found.shape[1], "float32")
-        meter.advance(len(old))
+        """[B, COPIES · feature_dim]; what is not known is computed, images side by side, and kept."""
+        found = np.empty((len(ids), COPIES * feature_dim), dtype=np.float32)
+        new = [row for row, image_id in enumerate(ids) if not self._recalled(image_id, found[row])]
+        meter.advance(len(ids) - len(new))
         work = ((ids[row], images[row]) for row in new)
-        for row, features in zip(new, mapped_ahead(self._features, work, self._at_once, per_thread=1), strict=True):
+        for row, features in zip(new, mapped_ahead(self._compute, work, self._at_once, per_thread=1), strict=True):
             found[row] = features
             meter.advance()
-        if self._known is not None and new:
-            self._known.add([ids[row] for row in new], found[new])
+        if new:
+            self._remember([ids[row] for row in new], found[new])
         return found
 
-    def _features(self, image: tuple[str, np.ndarray]) -> np.ndarray:
-        """Of an image under all corruptions, in one row."""
+    def _recalled(self, image_id: str, row: NDArray[np.float32]) -> bool:
+        """Whether the image's features are known; then they are written to ``row``."""
+        if self._known is None or image_id not in self._known:
+            return False
+        try:
+            row[:] = self._known.gather([image_id], len(row), "float32")[0]
+        except (OSError, KeyError):  # gone since we asked
+            return False
+        return True
+
+    def _remember(self, ids: list[str], features: NDArray[np.float32]) -> None:
+        """What cannot be kept is computed anew the next time: a full disk costs no figures."""
+        if self._known is None:
+            return
+        try:
+            self._known.add(ids, features)
+        except OSError as error:
+            print(f"  features of corrupted images could not be kept, and are computed anew: {error}", flush=True)
+
+    def _compute(self, image: tuple[str, np.ndarray]) -> NDArray[np.float32]:
+        """Features of an image's copies, in one row."""
         image_id, pixels = image
-        return self._subject.features(self._subject.squares(_harmed(pixels, image_id, self._subject.resize_px))).ravel()
+        return self._subject.features(self._subject.squares(_copies(pixels, image_id, self._subject.resize_px))).ravel()
 
     def report(self, seed: int) -> Robustness:
-        clean, right = np.concatenate(self._clean), np.concatenate(self._corrupted)
+        clean, right = np.concatenate(self._clean), np.stack(self._corrupted)
         attacks = [_attack_score(parts, len(clean)) for parts in zip(*self._trials, strict=True)]
         notes = [] if self._is_attacked else [NO_GRADIENT]
         if self._is_attacked and self._subject.side_px > SMALL_IMAGE_PX:
@@ -159,7 +188,7 @@ class _Tried:
         )
 
 
-def _harmed(image: np.ndarray, image_id: str, side_px: int) -> Iterator[np.ndarray]:
+def _copies(image: np.ndarray, image_id: str, side_px: int) -> Iterator[np.ndarray]:
     """The image under every corruption at every severity."""
     small = within(image, side_px)
     for name in CORRUPTIONS:

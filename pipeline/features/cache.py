@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core import digests
+from pipeline.core.errors import ServiceError
 from pipeline.core.files import replacing
 
 IDS, FEATURES, DIGEST = "ids.txt", "features.npy", "digest.txt"
@@ -122,14 +123,28 @@ class Gathered:
         self.shape, self.dtype = (len(ids), feature_dim), np.dtype(dtype)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Rows by number, slice or mask, as of an array."""
+        """Rows by number, slice or mask, as of an array.
+
+        Raises:
+            ServiceError: some have gone from the cache since the table was made.
+        """
         chosen = np.arange(len(self._ids))[rows]
-        found = self._cache.gather([self._ids[row] for row in chosen.flat], self.shape[1], self.dtype.name)
+        try:
+            found = self._cache.gather([self._ids[row] for row in chosen.flat], self.shape[1], self.dtype.name)
+        except (KeyError, FileNotFoundError) as error:
+            raise _taken_away() from error
         return found.reshape(*chosen.shape, self.shape[1])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All rows, for numpy."""
         return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _taken_away() -> ServiceError:
+    return ServiceError(
+        "Features that were in .graftline/cache a moment ago have gone: it was emptied, or a part of it is damaged.\n"
+        "  Nothing was written. Run again: what is missing is computed anew."
+    )
 
 
 def write_segment(folder: Path, ids: list[str], features: np.ndarray) -> Path:

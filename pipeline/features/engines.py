@@ -207,8 +207,8 @@ def _tried(weights: BackboneWeights, makes: dict[Name, Callable[[], Engine]]) ->
 
 
 def _identity(weights: BackboneWeights) -> str:
-    versions = [torch.__version__, importlib.metadata.version("onnxruntime")]
-    return digests.of_json([weights.digest, weights.preprocessing.digest, versions])[:32]
+    engines = [*rounding("torch"), *rounding("onnxruntime")]
+    return digests.of_json([weights.digest, weights.preprocessing.digest, engines])[:32]
 
 
 def measure(weights: BackboneWeights, plain: Engine, other: Engine) -> Measured:

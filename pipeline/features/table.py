@@ -13,8 +13,8 @@ from pipeline.core.files import Document, replacing, write_text
 from pipeline.data.manifest import Manifest
 from pipeline.features.cache import Gathered
 
-ROWS_AT_ONCE = 4096
-"""Of a table in memory at a time, where all of them are looked at or written."""
+PART_BYTES = 2**26
+"""Of a table in memory at a time, where all of it is looked at or written: enough to open few segments twice."""
 
 
 class TableFacts(Document):
@@ -68,8 +68,9 @@ class FeatureTable:
 
     def _parts(self) -> Iterator[slice]:
         """All rows, some at a time."""
-        for start in range(0, len(self), ROWS_AT_ONCE):
-            yield slice(start, start + ROWS_AT_ONCE)
+        rows = max(1, PART_BYTES // (self.facts.feature_dim * self.features.dtype.itemsize))
+        for start in range(0, len(self), rows):
+            yield slice(start, start + rows)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -41,6 +41,9 @@ Answered = tuple[np.ndarray, np.ndarray]
 
 REFERENCE_BATCH = 32
 
+AT_ONCE = 2
+"""Images that are answered at a time: one by the network, meanwhile another by the file. Photos are large: no more."""
+
 FLIPS = 3
 """So many comparisons on one image may fall to the other side, between torch and the file or between two machines."""
 
@@ -113,9 +116,9 @@ def compare(
         batch = np.stack([image])
         return (image, reference(batch)[0]), predictor.run(batch).probabilities
 
-    # A thread for each core has an image answered by both; the threads end here, whichever side fails.
-    with contextlib.closing(mapped_ahead(by_both, images, per_thread=1)) as alone:
-        batches = [_compare((([even.keep(expected)], found) for expected, found in alone), 1, step)]
+    ahead = mapped_ahead(by_both, images, AT_ONCE, per_thread=1)
+    with contextlib.closing(ahead) as alone:  # its threads end here, whichever side fails
+        batches = [_compare((([even.keep(answered)], found) for answered, found in alone), 1, step)]
     expected = even.answered(reference)
     batches += [_compare(_in_batches(expected, predictor, size), size, step) for size in batch_sizes if size > 1]
     return ParityReport(

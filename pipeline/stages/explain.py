@@ -64,7 +64,7 @@ def run(
         subject = Subject(network.build(), network.preprocessing, label_space.classes, device)
         chosen = looking.choose(subject, target_manifest, source_manifest, store, params.classes)
         explanations = looking.explain(subject, chosen, store, folder, context.seed)
-        known = _known(context, network, withstanding.recipe(subject))
+        known = _known(context, network, withstanding.recipe(subject)) if len(sample) else None
         robustness = withstanding.measure(subject, sample, store.pixels(sample), context.seed, known)
     explanations.save(folder / explain_report.FILE)
     outputs = {"explanations": Folder(folder), "robustness": robustness}

@@ -39,13 +39,14 @@ class Sums:
 
     @classmethod
     def of(cls, data: Labelled, classes: int) -> Self:
-        """Products are taken of centred features and moved back, so that little is lost in single precision."""
+        """Products are taken of centred features and moved back, so that little is lost in single precision; totals, by
+        which a federation knows images that were sent twice, are always in double."""
         feature_dim = data.features.shape[1]
         totals, products = np.zeros((classes, feature_dim)), np.zeros((feature_dim, feature_dim))
-        precision = np.float64 if data.features.size <= IN_DOUBLE else np.float32
         for rows, labels in _parts(data):
-            totals += (labels[:, None] == np.arange(classes)).T.astype(precision) @ rows.astype(precision)
+            totals += (labels[:, None] == np.arange(classes)).T.astype(np.float64) @ rows.astype(np.float64)
         total = totals.sum(axis=0)
+        precision = np.float64 if data.features.size <= IN_DOUBLE else np.float32
         centre = (total / max(1, len(data))).astype(precision)
         for rows, _ in _parts(data):
             centred_rows = rows.astype(precision) - centre

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.errors import ServiceError
 from pipeline.features import table as tables
 from pipeline.features.cache import FeatureCache, Gathered
 from pipeline.features.table import FeatureTable, TableFacts
@@ -44,7 +46,7 @@ def test_a_table_is_written_in_parts_as_numpy_would_write_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, dtype: str
 ) -> None:
     """To the byte, however many rows are left for the last part, and loaded it is what it was."""
-    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(tables, "PART_BYTES", 4 * 3 * np.dtype(dtype).itemsize)
     table, features = a_table(tmp_path / "cache", rows, 3, dtype)
     table.save(tmp_path / "table")
     np.save(tmp_path / "whole.npy", np.ascontiguousarray(features))
@@ -61,7 +63,7 @@ def test_a_table_larger_than_memory_passes_through_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[FeatureTable, Path], object]
 ) -> None:
     """Written, and looked through for what is not finite: 8 MB of features in less than four."""
-    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 256)
+    monkeypatch.setattr(tables, "PART_BYTES", 2**20)
     table, _ = a_table(tmp_path / "cache", 2000, 1024)
     tracemalloc.start()
     try:
@@ -71,3 +73,13 @@ def test_a_table_larger_than_memory_passes_through_in_parts(
         tracemalloc.stop()
     assert table.features.shape[0] * 1024 * 4 > 8e6
     assert peak < 4e6
+
+
+def test_features_that_go_before_they_are_written_are_told(tmp_path: Path) -> None:
+    """The cache may be emptied at any time; nothing is written then, and the next run computes them."""
+    table, _ = a_table(tmp_path / "cache", 9, 3)
+    assert not len(table.not_finite)
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(ServiceError, match=r"have gone: it was emptied.*\n.*Run again"):
+        table.save(tmp_path / "table")
+    assert not (tmp_path / "table").exists()

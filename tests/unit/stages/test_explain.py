@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.metadata
 import json
 from types import SimpleNamespace
 
+import PIL.features
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +18,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.evaluation import withstanding
 from pipeline.evaluation.explain_report import Explanations, Robustness
+from pipeline.features.cache import FeatureCache
 from pipeline.stages import explain
 
 
@@ -127,13 +131,13 @@ def test_equal_inputs_give_equal_bytes(run, tmp_path):
 def corrupted(monkeypatch):
     """Ids of the images that are corrupted from now on."""
     ids = []
-    once = withstanding._harmed
+    once = withstanding._copies
 
     def noted(image, image_id, side_px):
         ids.append(image_id)
         return once(image, image_id, side_px)
 
-    monkeypatch.setattr(withstanding, "_harmed", noted)
+    monkeypatch.setattr(withstanding, "_copies", noted)
     return ids
 
 
@@ -167,6 +171,43 @@ def test_another_backbone_or_preprocessing_knows_nothing(run, corrupted, tmp_pat
     network = trained()
     changed(network)
     run(cache=tmp_path / "cache", network=network)
+    assert 12 == len(corrupted)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "changed"),
+    [
+        (importlib.metadata, "version", lambda name: f"another {name}"),
+        (PIL.features, "version", lambda _: "another"),
+        (withstanding.digests, "of_file", lambda path: f"another {path.name}"),
+    ],
+)
+def test_other_code_or_libraries_know_nothing(run, corrupted, tmp_path, monkeypatch, owner, name, changed):
+    """What mends the resize, or decodes JPEG in another way, must not be mixed with what was seen before."""
+    run(cache=tmp_path / "cache")
+    monkeypatch.setattr(owner, name, changed)
+    run(cache=tmp_path / "cache")
+    assert 12 == len(corrupted)
+
+
+def test_a_cache_without_room_costs_no_figures(run, corrupted, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FeatureCache, "add", full)
+    assert run().robustness == run(cache=tmp_path / "cache").robustness
+    assert "could not be kept, and are computed anew: [Errno 28] No space left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gone", [KeyError("image"), FileNotFoundError("segment")])
+def test_what_goes_from_the_cache_in_between_is_computed(run, corrupted, tmp_path, monkeypatch, gone):
+    first = run(cache=tmp_path / "cache")
+
+    def taken_away(*_):
+        raise gone
+
+    monkeypatch.setattr(FeatureCache, "gather", taken_away)
+    assert first.robustness == run(cache=tmp_path / "cache").robustness
     assert 12 == len(corrupted)
 
 

@@ -60,9 +60,10 @@ def test_fewer_images_than_features_are_enough():
 
 @pytest.mark.parametrize("path", [ridge_path, lda_path])
 def test_many_numbers_are_multiplied_in_single_precision(monkeypatch, path):
-    """Nothing that matters is lost where features lie far from zero, and a constant one stays without weight."""
-    data = blobs(300)
-    features = np.concatenate([data.features + 20, np.full((300, 1), 0.1, np.float32)], axis=1)
+    """Nothing that matters is lost where features lie far from zero, and constant ones stay without weight."""
+    data = blobs(9000)
+    constant = np.broadcast_to(np.array([0.1, 7.3], np.float32), (9000, 2))
+    features = np.concatenate([data.features + 20, constant], axis=1)
     shifted = Labelled(features.astype(np.float32), data.labels)
     double = Sums.of(shifted, 3)
     monkeypatch.setattr("pipeline.training.classifiers.closed_form.IN_DOUBLE", 0)
@@ -72,7 +73,7 @@ def test_many_numbers_are_multiplied_in_single_precision(monkeypatch, path):
     for head, other in zip(path(double, settings), path(single, settings), strict=True):
         logits = head.logits(shifted.features)
         np.testing.assert_allclose(other.logits(shifted.features), logits, atol=1e-4 * np.abs(logits).max())
-        assert 0 == pytest.approx(np.abs(other.weight[:, -1]).max(), abs=1e-5)
+        assert 0 == pytest.approx(np.abs(other.weight[:, -2:]).max(), abs=1e-5)
 
 
 def test_many_rows_are_summed_in_parts(monkeypatch):

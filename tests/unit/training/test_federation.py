@@ -131,9 +131,13 @@ def test_a_contribution_counts_as_its_images_would(tmp_path):
     assert "and 1 other(s) sent sums over 60 images" in fitted.record.sentences[-1]
 
 
+@pytest.mark.parametrize("in_double", [2**24, 0])
 @pytest.mark.parametrize(("files", "whose"), [(["own"], "this workspace"), (["there", "copy"], r"there\.npz")])
-def test_images_are_counted_once(tmp_path, files, whose):
-    """This workspace's own contribution holds its held-out images, a copy counts twice: both are refused."""
+def test_images_are_counted_once(tmp_path, monkeypatch, files, whose, in_double):
+    """This workspace's own contribution holds its held-out images, a copy counts twice: both are refused, however
+    many features there are, and where a small class that stays out moves the parts in which they are summed."""
+    monkeypatch.setattr("pipeline.training.classifiers.closed_form.IN_DOUBLE", in_double)
+    monkeypatch.setattr("pipeline.training.classifiers.closed_form.ROWS_AT_ONCE", 7)
     _, (here, there) = split_in_two(tmp_path)
     for name, task in {"own": here, "there": there, "copy": there}.items():
         Statistics.of(task, 5).save(tmp_path / f"{name}.npz")
