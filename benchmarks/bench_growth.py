@@ -114,11 +114,14 @@ def _ask(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]
 
 
 def _table(folder: Path, given: tuple[list[str], tempfile.TemporaryDirectory[str]]) -> None:
-    """What the features stage does once all are there: opened, and a table written of them, in any order."""
+    """What the features stage does once all are there: opened, and a table written of them. A hundredth came later, and
+    lies anywhere among the others in the table."""
     from pipeline.features.cache import FeatureCache, Gathered
     from pipeline.features.table import FeatureTable, TableFacts
 
-    ids = np.random.default_rng(0).permutation(given[0]).tolist()
+    place, later = np.arange(len(given[0]), dtype=np.float64), len(given[0]) // 100
+    place[-later:] = np.random.default_rng(0).uniform(0, len(place), later)
+    ids = [given[0][row] for row in place.argsort().tolist()]
     facts = TableFacts(
         backbone="", backbone_digest="", preprocessing_digest="", dtype="float32", count=len(ids), feature_dim=DIM
     )

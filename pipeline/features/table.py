@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.core.files import Document, replacing, write_text
+from pipeline.core.files import Document, replacing
 from pipeline.data.manifest import Manifest
 from pipeline.features.cache import Gathered
 
@@ -49,7 +49,8 @@ class FeatureTable:
         with replacing(path) as fresh:
             fresh.mkdir()
             self._save_features(fresh / "features.npy")
-            write_text(fresh / "ids.txt", "".join(f"{image_id}\n" for image_id in self.ids))
+            with (fresh / "ids.txt").open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{image_id}\n" for image_id in self.ids)
             self.facts.save(fresh / "table.json")
 
     @property
