@@ -4,9 +4,9 @@ Bare: one batch of 32 images of 224 px, again and again, through each engine in 
 keeps freed memory as the stage does (``pipeline.core.allocation``; it is torch's rows that gain by it). An engine whose
 features are further than 1e-3 from eager torch's is measured and not offered. ``torch.compile`` needs a C++ compiler,
 OpenVINO its package (``uv pip install --group bench``); without one its row says so.
-From disk: photos of office_caltech10, by the stage's own extraction with each engine (with the export of the graph, as
-in a first run), and by the loop of torchvision's documentation: ``ImageFolder``, a ``DataLoader`` with a worker per
-core, the eager network; once more with channels last and freed memory kept.
+From disk: photos of office_caltech10, by the stage's own extraction with each engine (ONNX Runtime's graph was exported
+before, as in every run but the first), and by the loop of torchvision's documentation: ``ImageFolder``, a
+``DataLoader`` with a worker per core, the eager network; once more with channels last and freed memory kept.
 
 ``--write`` puts the tables into the docs.
 """

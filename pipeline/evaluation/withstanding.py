@@ -64,23 +64,25 @@ class Known(Protocol):
 
 
 CODE = (
+    "pipeline.core.device",
     "pipeline.core.seeding",
     "pipeline.data.images",
     "pipeline.data.loading",
     "pipeline.data.transforms",
     "pipeline.evaluation.corruptions",
     "pipeline.evaluation.subject",
+    "pipeline.models.network",
 )
-"""What lies between an image's bytes and the backbone, beside this module."""
+"""What lies between an image's bytes and its features, beside this module and the libraries."""
 
 
 def recipe(subject: Subject) -> str:
     """Digest of what the features of corrupted copies depend on, beside the image and the backbone's weights."""
     modules = [importlib.import_module(name) for name in (*CODE, __name__)]
     code = [digests.of_file(Path(str(module.__file__))) for module in modules]
-    libraries = [importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")]
-    codec = PIL.features.version("libjpeg_turbo")  # one of the corruptions
-    return digests.of_json([code, libraries, codec, subject.preprocessing.digest, subject.device.type])
+    libraries = [importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")]
+    codecs = [PIL.__version__, *(PIL.features.version(name) for name in ("jpg", "libjpeg_turbo", "zlib", "webp"))]
+    return digests.of_json([code, libraries, codecs, subject.preprocessing.digest, subject.device.type])
 
 
 def measure(
@@ -153,7 +155,7 @@ class _Tried:
             return False
         try:
             row[:] = self._known.gather([image_id], len(row), "float32")[0]
-        except (OSError, KeyError):  # gone since we asked
+        except (OSError, KeyError, ValueError):  # gone since we asked, or cut off
             return False
         return True
 
@@ -165,6 +167,7 @@ class _Tried:
             self._known.add(ids, features)
         except OSError as error:
             print(f"  features of corrupted images could not be kept, and are computed anew: {error}", flush=True)
+            self._known = None
 
     def _compute(self, image: tuple[str, np.ndarray]) -> NDArray[np.float32]:
         """Features of an image's copies, in one row."""

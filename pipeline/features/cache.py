@@ -131,7 +131,7 @@ class Gathered:
         chosen = np.arange(len(self._ids))[rows]
         try:
             found = self._cache.gather([self._ids[row] for row in chosen.flat], self.shape[1], self.dtype.name)
-        except (KeyError, FileNotFoundError) as error:
+        except (KeyError, FileNotFoundError, ValueError) as error:
             raise _taken_away() from error
         return found.reshape(*chosen.shape, self.shape[1])
 
@@ -143,7 +143,7 @@ class Gathered:
 def _taken_away() -> ServiceError:
     return ServiceError(
         "Features that were in .graftline/cache a moment ago have gone: it was emptied, or a part of it is damaged.\n"
-        "  Nothing was written. Run again: what is missing is computed anew."
+        "  Run again: what is missing is computed anew."
     )
 
 

@@ -42,7 +42,7 @@ Answered = tuple[np.ndarray, np.ndarray]
 REFERENCE_BATCH = 32
 
 AT_ONCE = 2
-"""Images that are answered at a time: one by the network, meanwhile another by the file. Photos are large: no more."""
+"""Images at work, each on a thread that asks the network and then the file. Photos are large: no more of them."""
 
 FLIPS = 3
 """So many comparisons on one image may fall to the other side, between torch and the file or between two machines."""

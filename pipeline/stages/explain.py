@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.data.labels import LabelSpace
     from pipeline.data.manifest import Manifest
     from pipeline.evaluation.explain_report import Explanations, Robustness
+    from pipeline.evaluation.subject import Subject
     from pipeline.features.cache import FeatureCache
     from pipeline.models.network import TrainedNetwork
 
@@ -64,20 +65,22 @@ def run(
         subject = Subject(network.build(), network.preprocessing, label_space.classes, device)
         chosen = looking.choose(subject, target_manifest, source_manifest, store, params.classes)
         explanations = looking.explain(subject, chosen, store, folder, context.seed)
-        known = _known(context, network, withstanding.recipe(subject)) if len(sample) else None
+        known = _known(context, network, subject) if len(sample) else None
         robustness = withstanding.measure(subject, sample, store.pixels(sample), context.seed, known)
     explanations.save(folder / explain_report.FILE)
     outputs = {"explanations": Folder(folder), "robustness": robustness}
     return Result(_line(explanations, robustness), outputs)
 
 
-def _known(context: Context, network: TrainedNetwork, recipe: str) -> FeatureCache | None:
+def _known(context: Context, network: TrainedNetwork, subject: Subject) -> FeatureCache | None:
     """Features of corrupted images; None where the backbone has learnt, and no later run will meet it again."""
+    from pipeline.evaluation.withstanding import recipe
     from pipeline.features.cache import FeatureCache
 
     if context.cache is None or not network.keeps_backbone:
         return None
-    return FeatureCache(context.cache / "corrupted" / digests.of_json([network.facts.backbone_digest, recipe]))
+    name = digests.of_json([network.facts.backbone_digest, recipe(subject)])
+    return FeatureCache(context.cache / "corrupted" / name)
 
 
 def _count(params: Params, side_px: int) -> int:

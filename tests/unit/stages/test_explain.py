@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.metadata
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import PIL.features
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pipeline.core import digests
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
@@ -179,7 +182,7 @@ def test_another_backbone_or_preprocessing_knows_nothing(run, corrupted, tmp_pat
     [
         (importlib.metadata, "version", lambda name: f"another {name}"),
         (PIL.features, "version", lambda _: "another"),
-        (withstanding.digests, "of_file", lambda path: f"another {path.name}"),
+        (withstanding, "CODE", withstanding.CODE[:-1]),
     ],
 )
 def test_other_code_or_libraries_know_nothing(run, corrupted, tmp_path, monkeypatch, owner, name, changed):
@@ -188,6 +191,20 @@ def test_other_code_or_libraries_know_nothing(run, corrupted, tmp_path, monkeypa
     monkeypatch.setattr(owner, name, changed)
     run(cache=tmp_path / "cache")
     assert 12 == len(corrupted)
+
+
+@pytest.mark.parametrize("changed", [*withstanding.CODE, withstanding.__name__])
+def test_the_recipe_holds_the_code_on_the_way(monkeypatch, changed):
+    """Of each module by itself."""
+    subject = SimpleNamespace(preprocessing=trained().preprocessing, device=torch.device("cpu"))
+    before = withstanding.recipe(subject)
+    place = Path(importlib.import_module(changed).__file__)
+
+    def of_file(path):
+        return "changed" if path == place else digests.of_file(path)
+
+    monkeypatch.setattr(withstanding, "digests", SimpleNamespace(of_file=of_file, of_json=digests.of_json))
+    assert before != withstanding.recipe(subject)
 
 
 def test_a_cache_without_room_costs_no_figures(run, corrupted, tmp_path, monkeypatch, capsys):
