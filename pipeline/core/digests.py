@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -16,6 +17,11 @@ def of_file(path: Path) -> str:
     """Digest of a file's bytes, read in blocks: memory does not grow with the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_code(module: ModuleType) -> str:
+    """Digest of the file a module was imported from."""
+    return of_file(Path(str(module.__file__)))
 
 
 def of_json(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import PIL.features
 from PIL import Image, ImageOps
 
 from pipeline.core import digests
@@ -23,6 +24,14 @@ Made = TypeVar("Made")
 
 MAX_PIXELS = 2**26
 """Larger images (67 megapixels) are refused: they are decompression bombs, or scans to be cut into tiles first."""
+
+
+CODECS = ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif", "zlib", "libtiff")
+
+
+def decoders() -> list[str | None]:
+    """Versions of what decodes images, None for what is not there: another may see other pixels in the same bytes."""
+    return [PIL.__version__, *(PIL.features.version(name) for name in CODECS)]
 
 
 class TooManyPixelsError(OSError):

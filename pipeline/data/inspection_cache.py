@@ -16,11 +16,9 @@ from typing import NamedTuple
 
 import imagehash
 import numpy as np
-import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy
-from PIL import features
 
 from pipeline.core import checked, digests
 from pipeline.data import exposure, images, inspection
@@ -28,8 +26,6 @@ from pipeline.data.inspection import Inspection, inspect
 
 SETTLED_NS = 2 * 10**9
 """Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
-
-CODECS = ("libjpeg_turbo", "jpg_2000", "webp", "avif", "zlib", "libtiff")
 
 COLUMNS = {
     "path": pa.string(),
@@ -53,9 +49,9 @@ COLUMNS = {
 
 def made_by() -> str:
     """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
-    code = [digests.of_file(Path(str(module.__file__))) for module in (exposure, images, inspection)]
-    libraries = [PIL.__version__, imagehash.__version__, np.__version__, scipy.__version__]
-    return digests.of_json([code, libraries, [features.version(name) for name in CODECS]])
+    code = [digests.of_code(module) for module in (exposure, images, inspection)]
+    libraries = [imagehash.__version__, np.__version__, scipy.__version__]
+    return digests.of_json([code, libraries, images.decoders()])
 
 
 class State(NamedTuple):

@@ -12,11 +12,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import PIL.features
 import torch
 from numpy.typing import NDArray
 
@@ -26,6 +24,7 @@ from pipeline.core.batches import batched
 from pipeline.core.device import SMALL_IMAGE_PX, batches_at_once
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
+from pipeline.data.images import decoders
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation import intervals, robustness
 from pipeline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, within
@@ -79,10 +78,9 @@ CODE = (
 def recipe(subject: Subject) -> str:
     """Digest of what the features of corrupted copies depend on, beside the image and the backbone's weights."""
     modules = [importlib.import_module(name) for name in (*CODE, __name__)]
-    code = [digests.of_file(Path(str(module.__file__))) for module in modules]
-    libraries = [importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")]
-    codecs = [PIL.__version__, *(PIL.features.version(name) for name in ("jpg", "libjpeg_turbo", "zlib", "webp"))]
-    return digests.of_json([code, libraries, codecs, subject.preprocessing.digest, subject.device.type])
+    code = [digests.of_code(module) for module in modules]
+    libraries = [*decoders(), *(importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy"))]
+    return digests.of_json([code, libraries, subject.preprocessing.digest, subject.device.type])
 
 
 def measure(

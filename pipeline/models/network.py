@@ -166,16 +166,17 @@ class TrainedNetwork:
         return network.eval().requires_grad_(False)
 
     def _head(self) -> heads.Head:
-        prefix = f"{HEAD}."
-        values = {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
-        return heads.restored(self.facts.head, values)
+        return heads.restored(self.facts.head, self._state_of(HEAD))
+
+    def _state_of(self, module: str) -> State:
+        """What belongs to one of the network's two modules, named as in the module itself."""
+        prefix = f"{module}."
+        return {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
 
     @property
     def keeps_backbone(self) -> bool:
         """Are the backbone's weights and statistics, to the last bit, those that the transfer started from?"""
-        prefix = "backbone."
-        state = {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
-        return digests.of_bytes(safetensors.torch.save(state)) == self.facts.backbone_digest
+        return digests.of_bytes(safetensors.torch.save(self._state_of("backbone"))) == self.facts.backbone_digest
 
     @property
     def preprocessing(self) -> Preprocessing:

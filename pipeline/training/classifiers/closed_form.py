@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pipeline.training.classifiers.linear_probe import Head, centred
 from pipeline.training.task import Labelled
@@ -43,14 +44,15 @@ class Sums:
         which a federation knows images that were sent twice, are always in double."""
         feature_dim = data.features.shape[1]
         totals, products = np.zeros((classes, feature_dim)), np.zeros((feature_dim, feature_dim))
-        for rows, labels in _parts(data):
-            totals += (labels[:, None] == np.arange(classes)).T.astype(np.float64) @ rows.astype(np.float64)
-        total = totals.sum(axis=0)
-        precision = np.float64 if data.features.size <= IN_DOUBLE else np.float32
-        centre = (total / max(1, len(data))).astype(precision)
-        for rows, _ in _parts(data):
-            centred_rows = rows.astype(precision) - centre
-            products += centred_rows.T @ centred_rows
+        with threadpool_limits(1):  # sums over several threads round differently
+            for rows, labels in _parts(data):
+                totals += (labels[:, None] == np.arange(classes)).T.astype(np.float64) @ rows.astype(np.float64)
+            total = totals.sum(axis=0)
+            precision = np.float64 if data.features.size <= IN_DOUBLE else np.float32
+            centre = (total / max(1, len(data))).astype(precision)
+            for rows, _ in _parts(data):
+                centred_rows = rows.astype(precision) - centre
+                products += centred_rows.T @ centred_rows
         centre = centre.astype(np.float64)
         products += np.outer(total, centre) + np.outer(centre, total) - len(data) * np.outer(centre, centre)
         return cls(np.bincount(data.labels, minlength=classes).astype(np.float64), totals, products)

@@ -27,8 +27,7 @@ def fit(
     """A frozen backbone under the head of the best setting; ``called`` names the setting in the record."""
     rows, selection = folds.rows_of_task(task)
     pairs, _ = folds.of_task(task)
-    with threadpool_limits(1):  # the sums are made here, and how many threads share them decides their last bits
-        answers = [_logits(path(part.fit, settings), pair) for part, pair in zip(rows, pairs, strict=True)]
+    answers = [_logits(path(part.fit, settings), pair) for part, pair in zip(rows, pairs, strict=True)]
     choice = choose(
         pairs,
         settings,

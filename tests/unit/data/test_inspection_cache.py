@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import inspection_cache
+from pipeline.data import images, inspection_cache
 from pipeline.data.inspection import Inspection, inspect, inspect_all
 from pipeline.data.inspection_cache import InspectionCache, State
 
@@ -140,7 +140,7 @@ def test_another_decoder_sees_for_itself(
 ) -> None:
     """After an update of Pillow nothing of what the old one saw is taken, or kept."""
     run()
-    monkeypatch.setattr(inspection_cache.PIL, "__version__", "99.0.0")
+    monkeypatch.setattr(images.PIL, "__version__", "99.0.0")
     run()
     assert len(read) == 5
     assert len(list((tmp_path / "cache").iterdir())) == 1

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import importlib.metadata
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import PIL.features
@@ -198,12 +196,11 @@ def test_the_recipe_holds_the_code_on_the_way(monkeypatch, changed):
     """Of each module by itself."""
     subject = SimpleNamespace(preprocessing=trained().preprocessing, device=torch.device("cpu"))
     before = withstanding.recipe(subject)
-    place = Path(importlib.import_module(changed).__file__)
 
-    def of_file(path):
-        return "changed" if path == place else digests.of_file(path)
+    def of_code(module):
+        return "changed" if module.__name__ == changed else digests.of_code(module)
 
-    monkeypatch.setattr(withstanding, "digests", SimpleNamespace(of_file=of_file, of_json=digests.of_json))
+    monkeypatch.setattr(withstanding, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
     assert before != withstanding.recipe(subject)
 
 

@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 from feature_tasks import blobs
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from pipeline.training.classifiers import closed_form
 from pipeline.training.classifiers.closed_form import Sums, lda_path, ridge_path
 from pipeline.training.classifiers.linear_probe import UNSEEN_BIAS, Scaler
 from pipeline.training.classifiers.margins import svm_path
@@ -74,6 +76,20 @@ def test_many_numbers_are_multiplied_in_single_precision(monkeypatch, path):
         logits = head.logits(shifted.features)
         np.testing.assert_allclose(other.logits(shifted.features), logits, atol=1e-4 * np.abs(logits).max())
         assert 0 == pytest.approx(np.abs(other.weight[:, -2:]).max(), abs=1e-5)
+
+
+def test_sums_are_made_on_one_thread(monkeypatch):
+    """However many there are, a run and a site's contribution have the same bits."""
+    threads, parts = [], closed_form._parts
+
+    def noted(data):
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return parts(data)
+
+    monkeypatch.setattr(closed_form, "_parts", noted)
+    with threadpool_limits(2):
+        Sums.of(blobs(9), 3)
+    assert {1} == set(threads)
 
 
 def test_many_rows_are_summed_in_parts(monkeypatch):
