@@ -1,12 +1,14 @@
 """How a picture was taken, in two figures that tell dark and blurred ones from the rest.
 
-Both are taken from the luma of the picture brought down to 256 px on its shorter side, by area (smaller ones stay as
-they are): about what a network is shown, so that a photo that is soft only at its full size is not called blurred. All
-sums are of integers: every machine finds the same figures.
+Both are taken from the luma of the picture brought down to 256 px on its shorter side, by area and before that, in a
+JPEG, by the decoder (smaller ones stay as they are): about what a network is shown, so that a photo that is soft only
+at its full size is not called blurred. All sums are of integers: with the same decoder every machine finds the same
+figures.
 """
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +63,9 @@ def _brought_down(grey: Image.Image) -> Image.Image:
 
 def _luma_reached(grey: Image.Image) -> int:
     """By :data:`LIT_SHARE` of the pixels, in 0…255."""
-    as_bright = np.cumsum(grey.histogram()[::-1])
-    return 255 - int(np.argmax(as_bright >= LIT_SHARE * as_bright[-1]))
+    needed = LIT_SHARE * grey.width * grey.height
+    as_bright = accumulate(reversed(grey.histogram()))
+    return 255 - next(darker for darker, pixels in enumerate(as_bright) if pixels >= needed)
 
 
 def _laplacian_variance(luma: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ import scipy
 
 from pipeline.core import checked, digests
 from pipeline.data import exposure, images, inspection
-from pipeline.data.inspection import Inspection, inspect
+from pipeline.data.inspection import Inspection
 
 SETTLED_NS = 2 * 10**9
 """Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
@@ -88,6 +89,10 @@ class InspectionCache:
         self._before: dict[str, tuple[State, Inspection]] = _loaded(self._file)
         self._used: dict[str, tuple[State, Inspection]] = {}
 
+    def __len__(self) -> int:
+        """Files known from before."""
+        return len(self._before)
+
     def find(self, path: Path) -> Inspection | None:
         """What was seen in the file, if it has not changed since."""
         key = os.path.abspath(path)
@@ -97,19 +102,20 @@ class InspectionCache:
         self._used[key] = known
         return known[1]
 
-    def look(self, path: Path) -> Inspection:
-        """Inspect the file, and remember what was seen unless that may not last.
+    def look(
+        self, paths: Sequence[Path], inspected: Callable[[Sequence[Path]], Iterable[Inspection]]
+    ) -> list[Inspection]:
+        """What is ``inspected`` in the files, in order; it is remembered unless it may not last.
 
         A file with an error is looked at again the next time: it may only be out of reach for a moment.
         """
-        key = os.path.abspath(path)
-        before = State.of(key)
-        if before is not None and not before.is_settled:  # asked before a read that may last until it seems settled
-            before = None
-        seen = inspect(path)
-        if before is not None and seen.error is None:
-            self._used[key] = (before, seen)
-        return seen
+        keys = [os.path.abspath(path) for path in paths]
+        settled = [_settled(key) for key in keys]  # asked before a read that may last until it seems settled
+        found = list(inspected(paths))
+        for key, state, seen in zip(keys, settled, found, strict=True):
+            if state is not None and seen.error is None:
+                self._used[key] = (state, seen)
+        return found
 
     def close(self) -> None:
         """Write down what this run has used, in the place of what other code or libraries have seen.
@@ -131,6 +137,11 @@ class InspectionCache:
         for old in self._file.parent.glob("inspections-*"):
             if old != self._file:
                 old.unlink(missing_ok=True)
+
+
+def _settled(path: str) -> State | None:
+    state = State.of(path)
+    return state if state and state.is_settled else None
 
 
 def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:

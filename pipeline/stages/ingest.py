@@ -127,14 +127,15 @@ def _shard_folder(context: Context) -> Iterator[Path]:
 
 def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path, cache: InspectionCache) -> _Domain:
     """Every image of one domain, looked at once; those without a file go into a shard on the way."""
-    from pipeline.data.inspection import inspect_all
+    from pipeline.data.inspection_stream import inspect_all
     from pipeline.data.shards import ShardWriter
 
     rows = _Rows()
     with _naming_the_setting(domain), ShardWriter(shards, domain) as writer:
         records = plugins.load(SOURCES, chosen.name).records(chosen, context)
         meter = Meter(what=f"ingest {domain}", unit="images", total=records.total)
-        for record, seen in inspect_all(records, lambda record: record.content, cache, context.workers):
+        looked_at = inspect_all(records, lambda record: record.content, cache, context.workers, total=records.total)
+        for record, seen in looked_at:
             rows.add(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
             meter.advance()
         meter.close()

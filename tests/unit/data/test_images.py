@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image
 
 from pipeline.core import digests
 from pipeline.core.errors import DataError
-from pipeline.data.images import MAX_PIXELS, ImageStore, TooManyPixelsError, decode, to_rgb
+from pipeline.data.images import MAX_PIXELS, ImageStore, TooManyPixelsError, as_grey, decode, opened, to_rgb
 from pipeline.data.manifest import Manifest
 from pipeline.data.shards import ShardWriter
 
@@ -47,6 +48,92 @@ def test_exif_rotation_is_applied():
     content = encoded(Image.new("RGB", (8, 4)), "JPEG", exif=exif)
 
     assert (8, 4, 3) == decode(content).shape
+
+
+def photo(side_px: int, **options: object) -> bytes:
+    """A soft picture, as a JPEG."""
+    coarse = np.random.default_rng(side_px).integers(0, 256, (side_px // 30, side_px // 40, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((side_px * 3 // 4, side_px), Image.Resampling.BICUBIC)
+    return encoded(picture, "JPEG", **options)
+
+
+def grey(content: bytes, side_px: int) -> Image.Image:
+    with opened(content) as image:
+        return as_grey(image, side_px)
+
+
+@pytest.mark.parametrize(
+    ("side_px", "size"), [(340, (255, 340)), (680, (510, 680)), (688, (258, 344)), (2752, (258, 344))]
+)
+def test_a_large_jpeg_is_scaled_as_it_is_decoded(side_px, size):
+    """By a power of two, while both sides are long enough; it is the picture that decoding and scaling would give."""
+    content = photo(side_px)
+    scaled = grey(content, 256)
+    plain = Image.fromarray(decode(content)).convert("L").resize(size, Image.Resampling.BOX)
+
+    assert ("L", size) == (scaled.mode, scaled.size)
+    assert np.abs(np.asarray(scaled, int) - np.asarray(plain, int)).mean() < 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("side_px", [80, 1600])
+def test_a_grey_picture_is_upright(orientation, side_px):
+    """As the colour one is, whatever the camera's side."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = photo(side_px, exif=exif)
+    upright = decode(content)
+    scaled = grey(content, 256)
+    plain = Image.fromarray(upright).convert("L").resize(scaled.size, Image.Resampling.BOX)
+
+    assert (upright.shape[0] > upright.shape[1]) == (scaled.height > scaled.width)
+    assert np.abs(np.asarray(scaled, int) - np.asarray(plain, int)).mean() < 1
+
+
+HELD = {
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "JPEG": ["1", "L", "RGB", "CMYK"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"],
+    "GIF": ["1", "L", "P", "RGB", "RGBA"],
+    "WEBP": ["L", "RGB", "RGBA"],
+}
+"""Modes by format."""
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in HELD.items() for mode in modes])
+def test_luma_is_that_of_the_colours(kind, mode):
+    """To the last digit, with transparency laid on white; a JPEG's own luma is rounded, and cut off, otherwise."""
+    coloured = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 4), dtype=np.uint8), "RGBA")
+    picture = coloured.convert("L").convert(mode) if mode == "I;16" else coloured.convert(mode)
+    content = encoded(picture, kind, **({"transparency": 3} if kind == "PNG" and mode in ("L", "P") else {}))
+    luma = np.asarray(Image.fromarray(decode(content)).convert("L"), int)
+
+    assert np.abs(np.asarray(grey(content, 256), int) - luma).max() <= (16 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 4}])
+@pytest.mark.parametrize("side_px", [160, 600, 2100])
+def test_a_damaged_jpeg_is_refused_alike_in_grey_and_in_colour(side_px, options):
+    """Luma alone, or scaled, is not looked at more kindly: cut short or with other bytes, the error is the same."""
+    whole, random = photo(side_px, **options), np.random.default_rng(side_px)
+
+    def refused(look: Callable[[bytes], object], content: bytes) -> str | None:
+        try:
+            look(content)
+        except Exception as error:  # noqa: BLE001 - whatever the decoder says
+            return f"{type(error).__name__}: {error}".partition(" at 0x")[0]
+        return None
+
+    outcomes = []
+    for turn in range(60):
+        damaged = bytearray(whole)
+        if turn % 3 == 0:
+            del damaged[random.integers(2, len(whole)) :]
+        for place in random.integers(0 if turn % 3 == 1 else 600, len(damaged), turn if turn % 3 else 0):
+            damaged[place] = random.integers(256)
+        outcomes.append(refused(decode, bytes(damaged)))
+        assert outcomes[-1] == refused(lambda content: grey(content, 256), bytes(damaged))
+    assert {True, False} == {outcome is None for outcome in outcomes}
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(monkeypatch):

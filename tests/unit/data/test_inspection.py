@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.inspection import inspect, inspect_all
+from pipeline.data.inspection import inspect
 from pipeline.data.inspection_cache import InspectionCache
+from pipeline.data.inspection_stream import inspect_all
 
 
 def noise(side_px: int = 64, seed: int = 0) -> Image.Image:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import images, inspection_cache
-from pipeline.data.inspection import Inspection, inspect, inspect_all
+from pipeline.data import images, inspection_cache, inspectors
+from pipeline.data.inspection import Inspection, inspect
 from pipeline.data.inspection_cache import InspectionCache, State
+from pipeline.data.inspection_stream import inspect_all
 
 Run = Callable[[], list[Inspection]]
 
@@ -39,7 +40,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return inspect(path)
 
-    monkeypatch.setattr(inspection_cache, "inspect", reading)
+    monkeypatch.setattr(inspectors, "inspect", reading)
     return names
 
 
@@ -111,14 +112,13 @@ def test_a_read_that_lasts_settles_nothing(tmp_path: Path, files: list[Path], mo
     now = [max(State.of(str(files[0]))[2:]) + 1]
     monkeypatch.setattr(inspection_cache.time, "time_ns", lambda: now[0])
 
-    def slowly(path: Path) -> Inspection:
+    def slowly(paths: Sequence[Path]) -> list[Inspection]:
         now[0] += 10 * inspection_cache.SETTLED_NS
-        return inspect(path)
+        return [inspect(path) for path in paths]
 
-    monkeypatch.setattr(inspection_cache, "inspect", slowly)
     for remembered in (False, True):  # the second look begins when the file is settled
         cache = InspectionCache(tmp_path / "cache")
-        cache.look(files[0])
+        cache.look(files[:1], slowly)
         cache.close()
         assert remembered == (InspectionCache(tmp_path / "cache").find(files[0]) is not None)
 
@@ -174,7 +174,7 @@ def test_a_name_that_cannot_be_written_down_costs_time_alone(
     except OSError:
         pytest.skip("this file system takes names in UTF-8 alone")
     cache = InspectionCache(tmp_path / "cache")
-    assert cache.look(odd).error is None
+    assert [inspect(odd)] == cache.look([odd], lambda paths: map(inspect, paths))
     cache.close()
     assert "what was seen could not be kept" in capsys.readouterr().out
 

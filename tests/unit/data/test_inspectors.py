@@ -1,0 +1,250 @@
+"""Processes that look at files see what this one sees, and leave nothing behind however they or it end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from pipeline.data import inspection_cache, inspection_stream, inspectors
+from pipeline.data.inspection import inspect
+from pipeline.data.inspection_cache import InspectionCache
+from pipeline.data.inspection_stream import inspect_all
+from pipeline.data.inspectors import Inspectors
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Good ones, a broken one, one that is missing, and names with a line's end and in another script."""
+    names = ["a.png", "b.jpg", "line\nend.png", "ä日本.png", "broken.jpg", "missing.png"]
+    paths = [tmp_path / "images" / name for name in names]
+    paths[0].parent.mkdir()
+    for seed, path in enumerate(paths[:-1]):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (90, 70, 3), dtype=np.uint8)).save(path)
+    paths[4].write_bytes(paths[4].read_bytes()[:3000])
+    return paths
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes from the first file on."""
+    monkeypatch.setattr(inspectors, "ALONE", 0)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The processes that are started."""
+    processes: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def noted(*args: object, **options: object) -> subprocess.Popen[str]:
+        processes.append(start(*args, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(inspectors.subprocess, "Popen", noted)
+    return processes
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_sees_what_this_one_sees(files, started):
+    """To the last digit, errors too, and several times in a row; at the end it is gone."""
+    with Inspectors() as some:
+        for _ in range(2):
+            assert [inspect(file) for file in files] == some.inspect(files)
+    assert [-signal.SIGKILL] == [process.returncode for process in started]
+
+
+def test_few_files_start_no_process(files, started, monkeypatch):
+    """They would be done before it has begun."""
+    monkeypatch.setattr(inspectors, "ALONE", 2 * len(files))
+    with Inspectors() as some:
+        for _ in range(2):
+            some.inspect(files)
+        assert [] == started
+        some.inspect(files)
+    assert 1 == len(started)
+
+
+@pytest.mark.parametrize(("expected", "processes"), [(199, 0), (200, 1)])
+def test_where_thousands_are_expected_they_start_at_once(files, started, monkeypatch, expected, processes):
+    """Few may still become many: then they start later."""
+    monkeypatch.setattr(inspectors, "ALONE", 100)
+    with Inspectors(expected) as some:
+        some.inspect(files)
+    assert processes == len(started)
+
+
+def test_files_that_are_known_are_not_expected(files, tmp_path, monkeypatch):
+    """A thousand more in a hundred thousand are no reason to start processes."""
+    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    asked: list[int] = []
+    monkeypatch.setattr(
+        inspection_stream, "Inspectors", lambda expected: asked.append(expected) or Inspectors(expected)
+    )
+    for _ in range(2):
+        with contextlib.closing(InspectionCache(tmp_path / "cache")) as cache:
+            list(inspect_all(files, lambda file: file, cache, total=6))
+    assert [6, 2] == asked  # the broken one and the missing one are looked at each time
+
+
+@pytest.mark.usefixtures("at_once")
+def test_whoever_stops_in_the_middle_hears_nothing_of_them(files, started, capfd):
+    """They are ended when they have answered, not while a thread waits for them."""
+    stream = inspect_all(files * 200, lambda file: file, InspectionCache(None), workers=2)
+    with pytest.raises(OSError, match="disk"):  # noqa: PT012 - the loop is what is interrupted
+        for _ in stream:
+            raise OSError("the disk is full")
+    stream.close()
+    assert ("", "") == tuple(capfd.readouterr())
+    assert 2 * [-signal.SIGKILL] == [process.returncode for process in started]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_each_thread_has_its_own_and_the_order_stays(files, started):
+    """Whoever looks at which: the stream is in the order of its items, and so is what the cache knows."""
+    many = [file for file in files for _ in range(16)]
+    found = list(inspect_all(many, lambda file: file, InspectionCache(None), workers=2))
+    assert [(file, inspect(file)) for file in many] == found
+    assert 2 * [-signal.SIGKILL] == [process.returncode for process in started]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_relative_path_is_the_same_file(files, monkeypatch):
+    """Also where the process began in another folder."""
+    with Inspectors() as some:
+        some.inspect(files)
+        monkeypatch.chdir(files[0].parent)
+        assert [inspect(files[0])] == some.inspect([Path("a.png")])
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_is_told_and_replaced_by_the_thread(files, started, capfd, end):
+    """As the kernel kills where memory ends: nothing is lost, and no other is started in its place."""
+    with Inspectors() as some:
+        some.inspect(files)
+        started[0].send_signal(end)
+        started[0].wait()
+        for _ in range(2):
+            assert [inspect(file) for file in files] == some.inspect(files)
+    said = f"  a process that looks at images was ended by {end.name}; a thread takes its place\n"
+    assert said == capfd.readouterr().out
+    assert 1 == len(started)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_one_that_dies_in_the_middle_of_a_look_is_replaced_too(files, started, capfd):
+    """It has taken the names and never answers."""
+    with Inspectors() as some:
+        some.inspect(files)
+        started[0].send_signal(signal.SIGSTOP)
+        threading.Timer(0.5, started[0].kill).start()
+        assert [inspect(file) for file in files] == some.inspect(files)
+    assert "was ended by SIGKILL" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("at_once")
+def test_where_none_can_be_started_the_thread_looks(files, monkeypatch, capfd):
+    """A container may allow no process more."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(inspectors.subprocess, "Popen", refuse)
+    with Inspectors() as some:
+        for _ in range(2):
+            assert [inspect(file) for file in files] == some.inspect(files)
+    said = "no process to look at images could be started ([Errno 11] Resource temporarily unavailable); a thread"
+    assert 1 == capfd.readouterr().out.count(said)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_where_it_cannot_find_our_modules_the_thread_looks(files, monkeypatch, capfd):
+    """Its own words come first."""
+    monkeypatch.setattr(inspectors, "PROGRAM", "import no_such_module # {path}")
+    with Inspectors() as some:
+        assert [inspect(file) for file in files] == some.inspect(files)
+    out, err = capfd.readouterr()
+    assert "a process that looks at images ended with code 1; a thread takes its place" in out
+    assert "No module named 'no_such_module'" in err
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_a_library_prints_is_not_taken_for_an_answer(files, monkeypatch, capfd):
+    """C libraries write to the file descriptor."""
+    noisy = "import os, pipeline.data.inspectors as inspectors; look = inspectors.inspect; "
+    noisy += "inspectors.inspect = lambda file: (os.write(1, b'NOISE'), look(file))[1]; inspectors.answer()"
+    monkeypatch.setattr(inspectors, "PROGRAM", f"import sys; sys.path[:] = {{path!r}}; {noisy}")
+    with Inspectors() as some:
+        assert [inspect(file) for file in files] == some.inspect(files)
+    out, err = capfd.readouterr()
+    assert ("", "NOISE" * len(files)) == (out, err)
+
+
+SCRIPT = """
+    import time
+    from pathlib import Path
+    from pipeline.data import inspection_cache, inspection_stream, inspectors
+    from pipeline.data.inspection_cache import InspectionCache
+    from pipeline.data.inspection_stream import inspect_all
+
+    inspectors.ALONE = 0
+    files = sorted(Path({folder!r}).iterdir()) * 8
+    for number, _ in enumerate(inspect_all(files, lambda file: file, InspectionCache(None), workers=2)):
+        if number == 20:
+            print("half", flush=True)
+            time.sleep({pause})
+    print("done", number + 1, flush=True)
+"""
+"""Not guarded by ``if __name__ == "__main__"``."""
+
+
+def script(tmp_path: Path, files: list[Path], pause: int) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(SCRIPT.format(folder=str(files[0].parent), pause=pause)))
+    return path
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path, files):
+    """As the standard library's spawned processes would."""
+    ran = subprocess.run([sys.executable, script(tmp_path, files, 0)], capture_output=True, text=True, timeout=60)
+    assert ("half\ndone 40\n", "", 0) == (ran.stdout, ran.stderr, ran.returncode)
+
+
+def test_ctrl_c_is_for_the_process_that_asks(tmp_path, files):
+    """A terminal sends it to all of the group, here while the others are still starting: they say nothing."""
+    command, quiet, pipe = [sys.executable, script(tmp_path, files, 60)], subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, stdout=quiet, stderr=pipe, text=True, process_group=0) as parent:
+        while not (children := psutil.Process(parent.pid).children()):
+            pass
+        os.killpg(parent.pid, signal.SIGINT)
+        said = parent.communicate()[1]
+    assert 1 == said.count("Traceback")
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert [] == psutil.wait_procs(children, timeout=20)[1]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_they_end_with_the_process_that_asks(tmp_path, files, end):
+    """Whatever ended it, and without a word."""
+    with subprocess.Popen(
+        [sys.executable, script(tmp_path, files, 60)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        assert "half\n" == parent.stdout.readline()
+        children = psutil.Process(parent.pid).children()
+        parent.send_signal(end)
+        assert 2 == len(children)
+        assert [] == psutil.wait_procs(children, timeout=20)[1]
+        out, said = parent.communicate()
+    assert "" == out
+    assert "" == said or (end == signal.SIGINT and said.rstrip().endswith("KeyboardInterrupt"))
