@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from os import cpu_count
 from typing import Any, TypeVar
+
+from pipeline.core import cores
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -44,7 +45,7 @@ def started_ahead(
     ``start`` is called in the caller's thread and gives the call that ends in the result: of what it has handed to the
     pool, of what it knows already, or of what the caller's own thread is to do when its turn comes.
     """
-    workers = workers or cpu_count() or 1
+    workers = workers or cores.usable()
     remaining = iter(items)
     torch = sys.modules.get("torch")
     with _threads_kept(torch), ThreadPoolExecutor(workers, initializer=partial(_one_thread, torch)) as pool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.core import cores
 from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.errors import ParamsError
 from pipeline.core.memory import available_bytes
@@ -69,9 +70,9 @@ def threads_for(requested: Threads, image_size_px: int) -> int:
         return requested
     if image_size_px <= SMALL_IMAGE_PX:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assigned = cores.assigned()
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores
+    return min(assigned, int(limit)) if limit.isdigit() and int(limit) > 0 else assigned
 
 
 def batches_at_once(device: torch.device, batch_size: int, side_px: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import PIL.features
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.core import digests
 from pipeline.core.ahead import mapped_ahead
@@ -66,32 +67,35 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     Rotated as EXIF says; transparency laid on white; 16-bit greys scaled to 8 bits; first frame of an animation.
     """
-    ImageOps.exif_transpose(image, in_place=True)
+    ImageOps.exif_transpose(image, in_place=True)  # decodes: only now are mode and transparency certain
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    if image.mode == "RGB":
-        image.load()
-        return image  # a copy costs a tenth of decoding a JPEG of 224 px
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # a copy: a tenth of decoding a JPEG of 224 px
 
 
 def as_grey(image: Image.Image, side_px: int) -> Image.Image:
     """The luma of :func:`as_rgb` in mode ``L``, decoded to its last byte; ``image`` may be changed.
 
-    A JPEG gives the luma that it stores, and a large one may be scaled down by 2, 4 or 8 on the way, in both sides
-    alike, as long as neither falls below ``side_px``. Every byte is read and checked all the same, and a photo of 12
-    megapixels takes a third of the time.
+    Most JPEGs give the luma that they store, without making colours of it. A large one may be scaled down by 2, 4 or 8
+    as it is decoded, in both sides alike, as long as neither falls below ``side_px``. Every byte is read and checked
+    all the same, and a photo of 12 megapixels takes a third of the time.
     """
-    image.draft("L", (side_px, side_px))
-    if image.mode != "L" or "transparency" in image.info:
-        return as_rgb(image).convert("L")
+    if not isinstance(image, JpegImageFile) or _has_whole_sampling(image):
+        image.draft("L", (side_px, side_px))
     ImageOps.exif_transpose(image, in_place=True)
-    image.load()
-    return image
+    if image.mode == "L" and "transparency" not in image.info:
+        return image
+    return as_rgb(image).convert("L")
+
+
+def _has_whole_sampling(image: JpegImageFile) -> bool:
+    """Else the decoder refuses the colours, and would not notice where they are not asked for."""
+    across, down = ([component[place] for component in image.layer] for place in (1, 2))
+    return all(factor and max(factors) % factor == 0 for factors in (across, down) for factor in factors)
 
 
 def decode(content: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
@@ -86,21 +86,28 @@ class InspectionCache:
 
     def __init__(self, folder: Path | None) -> None:
         self._file = folder and folder / f"inspections-{made_by()[:16]}.checked"
-        self._before: dict[str, tuple[State, Inspection]] = _loaded(self._file)
-        self._used: dict[str, tuple[State, Inspection]] = {}
+        # As columns: tuples for a million files would be another million objects for the garbage collector to walk.
+        self._before: dict[str, list[Any]] = _loaded(self._file)
+        self._row_of = {path: row for row, path in enumerate(self._before["path"])}
+        self._found: set[int] = set()
+        self._new: dict[str, tuple[State, Inspection]] = {}
 
-    def __len__(self) -> int:
-        """Files known from before."""
-        return len(self._before)
+    @property
+    def known_before(self) -> int:
+        """How many files the last run wrote down."""
+        return len(self._row_of)
 
     def find(self, path: Path) -> Inspection | None:
         """What was seen in the file, if it has not changed since."""
         key = os.path.abspath(path)
-        known = self._before.get(key)
-        if known is None or known[0] != State.of(key):
+        row = self._row_of.get(key)
+        if row is None or State.of(key) != self._values(row, State._fields):
             return None
-        self._used[key] = known
-        return known[1]
+        self._found.add(row)
+        return Inspection(*self._values(row, Inspection._fields))
+
+    def _values(self, row: int, names: Sequence[str]) -> tuple[Any, ...]:
+        return tuple([self._before[name][row] for name in names])
 
     def look(
         self, paths: Sequence[Path], inspected: Callable[[Sequence[Path]], Iterable[Inspection]]
@@ -114,7 +121,7 @@ class InspectionCache:
         found = list(inspected(paths))
         for key, state, seen in zip(keys, settled, found, strict=True):
             if state is not None and seen.error is None:
-                self._used[key] = (state, seen)
+                self._new[key] = (state, seen)
         return found
 
     def close(self) -> None:
@@ -122,9 +129,10 @@ class InspectionCache:
 
         Where that cannot be done a line says so, and the next run reads the files again.
         """
-        if self._file is None or self._used == self._before:
+        if self._file is None or (not self._new and len(self._found) == self.known_before):
             return
-        rows = [(path, *state, *seen) for path, (state, seen) in self._used.items()]
+        rows = [self._values(row, list(COLUMNS)) for row in sorted(self._found)]
+        rows += [(path, *state, *seen) for path, (state, seen) in self._new.items()]
         columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
         try:
             table = pa.table([list(column) for column in columns], schema=pa.schema(list(COLUMNS.items())))
@@ -144,18 +152,13 @@ def _settled(path: str) -> State | None:
     return state if state and state.is_settled else None
 
 
-def _loaded(file: Path | None) -> dict[str, tuple[State, Inspection]]:
-    """What was written; nothing where that is not there or no longer whole."""
+def _loaded(file: Path | None) -> dict[str, list[Any]]:
+    """The columns that were written; empty ones where the file is not there or no longer whole."""
     try:
         written = None if file is None else checked.read(file)
-        if written is None:
-            return {}
-        columns = pq.read_table(pa.BufferReader(written)).to_pydict()
-        states = zip(*(columns[name] for name in State._fields), strict=True)
-        seen = zip(*(columns[name] for name in Inspection._fields), strict=True)
-        return {
-            path: (State(*state), Inspection(*inspection))
-            for path, state, inspection in zip(columns["path"], states, seen, strict=True)
-        }
+        if written is not None:
+            columns = pq.read_table(pa.BufferReader(written)).to_pydict()
+            return {name: columns[name] for name in COLUMNS}
     except (OSError, ValueError, KeyError, pa.ArrowException):
-        return {}
+        pass
+    return {name: [] for name in COLUMNS}

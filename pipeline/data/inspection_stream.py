@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from itertools import groupby
 from pathlib import Path
@@ -30,11 +30,12 @@ def inspect_all(
     workers: int = 0,
     *,
     total: int = 0,
-) -> Iterator[tuple[Item, Inspection]]:
+) -> Generator[tuple[Item, Inspection], None, None]:
     """Each item with its inspection, in order; ``workers`` threads (0: one per core) run ahead on files, and have a
-    process each where there are thousands: from the first on where ``total``, the number of items, says so.
+    process each where there are thousands: from the first on where ``total``, the number of items, is so much larger
+    than what ``cache`` knows.
 
-    Files that ``cache`` knows, unchanged, are not read.
+    Files that it knows, unchanged, are not read.
 
     Bytes are looked at in this thread: they come from sources of small images, where threads that hand the GIL to
     and fro made the making four times slower. Only the bytes of items in flight are held.
@@ -55,7 +56,7 @@ def inspect_all(
     with (
         warnings.catch_warnings(action="ignore"),  # Pillow's: odd metadata, and bombs, which `opened` refuses by itself
         freed_memory_kept(),
-        Inspectors(expected=total - len(cache)) as inspectors,
+        Inspectors(expected=total - cache.known_before) as inspectors,
         contextlib.closing(started_ahead(start, _batches(items, content), workers)) as ahead,
     ):
         for inspected in ahead:

@@ -4,8 +4,8 @@ A look at a small image holds Python's lock for most of its time, so two threads
 
 They are not of :mod:`multiprocessing`: processes that it spawns run the program's main module again, which a script
 that calls Graftline need not be ready for, and ones that it forks inherit what the threads of this one have locked.
-These know of nothing but looking. Each reads names from its standard input until that ends, as it does when this
-process goes in whatever way, so that none is left behind.
+These know of nothing but looking. Each ends when its standard input does, as it does when this process goes in whatever
+way.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,28 +21,40 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from PIL import Image, ImageFile
 
 from pipeline.core.allocation import freed_memory_kept
 from pipeline.data.inspection import Inspection, inspect
 
 ALONE = 2_000
-"""Files that threads look at in the time, half a second of a core each, that processes would have saved on them."""
+"""So many files are looked at by threads before processes, half a second of a core each to start, would save that."""
 
-PROGRAM = "import sys; sys.path[:] = {path!r}; from pipeline.data.inspectors import answer; answer()"
-"""What one of the processes runs: it finds our modules and packages where this process does."""
+START_S = 60.0
+"""Until a process that has not said that it is ready is taken for something else."""
+
+PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
+    "from pipeline.data.inspectors import answer; answer({answers})"
+)
+"""What one of the processes runs: it finds modules where this process does."""
+
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+"""Libraries of linear algebra start a thread per core in each process, which none of these needs."""
 
 
 class Inspectors:
     """A process for each thread that asks, from the time on that they are worth their start.
 
-    That is at once where twice as many files as :data:`ALONE` are ``expected``, and else when that many have come.
+    That is at once where :data:`ALONE` files are ``expected``, and else once so many have come.
     """
 
     def __init__(self, expected: int = 0) -> None:
-        self._remaining_alone = 0 if expected >= 2 * ALONE else ALONE
+        self._remaining_alone = 0 if expected >= ALONE else ALONE
         self._of_thread = threading.local()
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[_Inspector] = []
+        self._refused = not _can_be_started()
 
     def __enter__(self) -> Self:
         return self
@@ -49,61 +62,131 @@ class Inspectors:
     def __exit__(self, *_: object) -> None:
         """No thread may be asking any more."""
         for process in self._started:
-            with contextlib.suppress(BrokenPipeError), process:
-                process.kill()  # it holds nothing, and would take a tenth of a second to end by itself
+            process.end()
 
     def inspect(self, files: Sequence[Path]) -> list[Inspection]:
         """As :func:`~pipeline.data.inspection.inspect` of each, in order.
 
-        Where a process cannot be started, or dies, this thread looks by itself from then on, and a line says so.
+        Where no process can be started, or one dies, threads look from then on, and a line says so.
         """
         self._remaining_alone -= len(files)  # threads may lose each other's count: nothing hangs on a file more or less
-        if self._remaining_alone < 0 and not hasattr(self._of_thread, "process"):
-            self._of_thread.process = self._start()
-        process = getattr(self._of_thread, "process", None)
-        seen = _asked(process, files) if process else None
-        if process and seen is None:
-            self._of_thread.process = None
-            print(f"  a process that looks at images {_end_of(process)}; a thread takes its place", flush=True)
-        return [inspect(file) for file in files] if seen is None else seen
+        process = self._of_this_thread() if self._remaining_alone < 0 else None
+        if process:
+            try:
+                return process.inspect(files)
+            except _EndedError as error:
+                self._of_thread.process = None
+                print(f"  a process that looks at images {error}; a thread takes its place", flush=True)
+        return [inspect(file) for file in files]
 
-    def _start(self) -> subprocess.Popen[str] | None:
-        """In a group of its own: a terminal's Ctrl-C is for this process."""
-        command = [sys.executable, "-c", PROGRAM.format(path=sys.path)]
-        pipe = subprocess.PIPE
+    def _of_this_thread(self) -> _Inspector | None:
+        if not hasattr(self._of_thread, "process"):
+            self._of_thread.process = None if self._refused else self._start()
+        process: _Inspector | None = self._of_thread.process
+        return process
+
+    def _start(self) -> _Inspector | None:
         try:
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, process_group=0)
-        except OSError as error:
-            print(f"  no process to look at images could be started ({error}); a thread takes its place", flush=True)
+            process = _Inspector()
+            self._started.append(process)
+            process.wait_until_ready()
+        except (OSError, _EndedError) as error:
+            if not self._refused:
+                print(f"  no process to look at images could be started ({error}); threads do without", flush=True)
+            self._refused = True
             return None
-        self._started.append(process)
         return process
 
 
-def _asked(process: subprocess.Popen[str], files: Sequence[Path]) -> list[Inspection] | None:
-    """What the process saw; None if it has died."""
-    try:
-        process.stdin.write(json.dumps([os.path.abspath(file) for file in files]) + "\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-    except BrokenPipeError:
-        return None
-    answer = process.stdout.readline()  # type: ignore[union-attr]
-    return [Inspection(*seen) for seen in json.loads(answer)] if answer.endswith("\n") else None
+def _can_be_started() -> bool:
+    """Is there an interpreter, and nothing in this one that others would not know?
 
-
-def _end_of(process: subprocess.Popen[str]) -> str:
-    code = process.wait()
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-
-
-def answer() -> None:
-    """The whole life of such a process: for each line of names, a line with what was seen.
-
-    What libraries print goes to standard error.
+    What a caller has registered with Pillow, or told it to put up with, decides what an image is.
     """
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    if not sys.executable or getattr(sys, "frozen", False) or sys.__stderr__ is None:
+        return False
+    by_pillow = all(getattr(opener, "__module__", "").startswith("PIL.") for opener, _ in Image.OPEN.values())
+    return by_pillow and not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+class _EndedError(Exception):
+    """A clause that follows 'the process'."""
+
+
+class _Inspector:
+    """One process, from this side.
+
+    Answers have a pipe of their own: whatever is printed over there goes to standard error. In a session of its own:
+    a terminal's Ctrl-C is for this process.
+    """
+
+    def __init__(self) -> None:
+        reading, writing = os.pipe()
+        self._answers = open(reading, encoding="ascii")  # noqa: SIM115 - closed by end()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM.format(answers=writing)],
+                stdin=subprocess.PIPE,
+                stdout=sys.__stderr__,
+                encoding="ascii",
+                pass_fds=[writing],
+                env=os.environ | ONE_THREAD,
+                start_new_session=True,
+            )
+        except OSError:
+            self._answers.close()
+            raise
+        finally:
+            os.close(writing)
+
+    def wait_until_ready(self) -> None:
+        """Raises: _EndedError: it has ended, or is no interpreter."""
+        self._tell([entry for entry in sys.path if isinstance(entry, str)])
+        if not select.select([self._answers], [], [], START_S)[0]:
+            raise _EndedError(f"said nothing for {START_S:.0f} s")
+        self._answer()
+
+    def inspect(self, files: Sequence[Path]) -> list[Inspection]:
+        """Raises: _EndedError: it has ended."""
+        self._tell([os.fsencode(file.absolute()).decode("latin-1") for file in files])
+        return [Inspection(*seen) for seen in self._answer()]
+
+    def _tell(self, value: list[str]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(value) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise _EndedError(self._how_it_ended()) from None
+
+    def _answer(self) -> list[list[Any]]:
+        line = self._answers.readline()
+        if not line.endswith("\n"):
+            raise _EndedError(self._how_it_ended())
+        answer: list[list[Any]] = json.loads(line)
+        return answer
+
+    def _how_it_ended(self) -> str:
+        code = self._process.wait()
+        return f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with code {code}"
+
+    def end(self) -> None:
+        """It holds nothing, and would take a tenth of a second to end by itself."""
+        self._process.kill()
+        self._answers.close()
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass
+
+
+def answer(descriptor: int) -> None:
+    """The whole life of such a process: for each line of paths, a line with what was seen, into ``descriptor``."""
     warnings.simplefilter("ignore")
-    with contextlib.suppress(BrokenPipeError), freed_memory_kept():
+    answers = open(descriptor, "w", encoding="ascii")  # noqa: SIM115 - until the process ends
+    try:
+        print(json.dumps([]), file=answers, flush=True)
         for line in sys.stdin:
-            print(json.dumps([inspect(Path(file)) for file in json.loads(line)]), file=answers, flush=True)
+            with freed_memory_kept():
+                seen = [inspect(Path(os.fsdecode(file.encode("latin-1")))) for file in json.loads(line)]
+            print(json.dumps(seen), file=answers, flush=True)
+    except BrokenPipeError:  # nobody reads any more: leave without a word about what could not be written
+        os._exit(0)

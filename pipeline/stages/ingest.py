@@ -133,23 +133,25 @@ def _inspected(domain: str, chosen: PluginParams, context: Context, shards: Path
     rows = _Rows()
     with _naming_the_setting(domain), ShardWriter(shards, domain) as writer:
         records = plugins.load(SOURCES, chosen.name).records(chosen, context)
+        root = os.path.abspath(context.workspace) + os.sep
         meter = Meter(what=f"ingest {domain}", unit="images", total=records.total)
-        looked_at = inspect_all(records, lambda record: record.content, cache, context.workers, total=records.total)
-        for record, seen in looked_at:
-            rows.add(_place(record, writer, context.workspace) | seen._asdict() | _said(record, domain))
-            meter.advance()
+        looking = inspect_all(records, lambda record: record.content, cache, context.workers, total=records.total)
+        with contextlib.closing(looking) as looked_at:  # before the cache is, which threads may still be filling
+            for record, seen in looked_at:
+                rows.add(_place(record, writer, root) | seen._asdict() | _said(record, domain))
+                meter.advance()
         meter.close()
     return _Domain(rows.frame(), records.left_out, tuple(records.undecodable))
 
 
-def _place(record: Record, writer: ShardWriter, workspace: Path) -> dict[str, Any]:
+def _place(record: Record, writer: ShardWriter, root: str) -> dict[str, Any]:
     """Where the manifest finds the image again; a file keeps its place, bytes get one in a shard."""
     from pipeline.data.shards import LOCATION
 
     if isinstance(record.content, bytes):
         place = writer.add(record.name, record.content)
         return {"path": f"{LOCATION}/{place.shard}", "offset": place.offset, "length": place.length}
-    file, root = os.path.abspath(record.content), os.path.abspath(workspace) + os.sep
+    file = os.path.abspath(record.content)
     return {"path": file.removeprefix(root).replace(os.sep, "/") if file.startswith(root) else file}
 
 
@@ -181,7 +183,7 @@ class _Rows:
         """Slices are kept as they are: only all of their values together say of what type a column is."""
         from pipeline.data.manifest import COLUMNS
 
-        for name in row.keys() - COLUMNS.keys():
+        for name in [name for name in row if name not in COLUMNS]:
             values = self._slices.setdefault(name, [])
             values += [None] * (self._count - len(values))
             values.append(row.pop(name))

@@ -84,7 +84,8 @@ def _listing(root: Path) -> tuple[list[PurePath], list[str], int]:
         others += len(files) - len(names)
     undecodable = [image for image in images if not is_unicode(str(image))]
     named = images if not undecodable else [image for image in images if is_unicode(str(image))]
-    return sorted(named), sorted(map(escaped, undecodable)), others
+    in_order = sorted(named, key=lambda image: image.parts)  # paths compare alike, at three times the cost
+    return in_order, sorted(map(escaped, undecodable)), others
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from pipeline.data.exposure import SIDE_PX, exposure
+from pipeline.data.inspection import inspect
 from pipeline.stages import validate
 
 REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -27,6 +29,12 @@ def scene(width: int = 320, height: int = 300, seed: int = 0) -> Image.Image:
         left, top = rng.integers(0, width), rng.integers(0, height)
         pixels[top : top + rng.integers(2, 60), left : left + rng.integers(2, 60)] = rng.integers(20, 255)
     return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    return buffer.getvalue()
 
 
 def darker(image: Image.Image, factor: float) -> Image.Image:
@@ -87,9 +95,11 @@ def test_what_is_found_does_not_jump_with_the_size():
     """One picture in sizes from below to twice the side that is looked at: sharp stays sharp, blurred stays blurred."""
     whole = scene(900, 800)
     soft = whole.filter(ImageFilter.GaussianBlur(16))
-    for shorter in (200, 256, 257, 300, 384, 400, 511, 512, 513, 600):
+    for kind, shorter in product(("PNG", "JPEG"), (200, 256, 257, 300, 384, 400, 511, 512, 513, 600)):
         size = (shorter * 9 // 8, shorter)
-        seen, blurred = (exposure(one.resize(size, Image.Resampling.BOX)).sharpness for one in (whole, soft))
+        seen, blurred = (
+            inspect(encoded(one.resize(size, Image.Resampling.BOX), kind)).sharpness for one in (whole, soft)
+        )
         assert 500 < seen < 3000, shorter
         assert 1 < blurred < 10, shorter
 
@@ -101,9 +111,9 @@ def test_the_limits_part_real_photos_from_dark_and_blurred_ones():
     limits = validate.Params()
     for archive in ("ants_bees", "rsscn7", "office_caltech10"):
         photos = some_of(REAL_DATA / f"{archive}.tar", 100)
-        dark = [exposure(darker(photo, 0.1)) for photo in photos]
-        soft = [exposure(photo.filter(ImageFilter.GaussianBlur(0.02 * min(photo.size)))) for photo in photos]
-        seen = [exposure(photo) for photo in photos]
+        dark = [inspect(encoded(darker(photo, 0.1))) for photo in photos]
+        soft = [inspect(encoded(photo.filter(ImageFilter.GaussianBlur(0.02 * min(photo.size))))) for photo in photos]
+        seen = [inspect(encoded(photo)) for photo in photos]
         assert [] == [one for one in seen if one.brightness < limits.min_brightness]
         assert sum(one.sharpness < limits.min_sharpness for one in seen) <= 1, archive
         assert [] == [one for one in dark if one.brightness >= limits.min_brightness]

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from pipeline.core.context import Context
 from pipeline.data import inspection_cache, inspection_stream, inspectors
-from pipeline.data.inspection import inspect
+from pipeline.data.inspection import Inspection, inspect
 from pipeline.data.inspection_cache import InspectionCache
 from pipeline.data.inspection_stream import inspect_all
 from pipeline.data.inspectors import Inspectors
+from pipeline.data.sources import image_folder
+from pipeline.stages import ingest
 
 
 @pytest.fixture
@@ -45,13 +51,13 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
     """The processes that are started."""
     processes: list[subprocess.Popen[str]] = []
-    start = subprocess.Popen
 
-    def noted(*args: object, **options: object) -> subprocess.Popen[str]:
-        processes.append(start(*args, **options))
-        return processes[-1]
+    class Noted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)
+            processes.append(self)
 
-    monkeypatch.setattr(inspectors.subprocess, "Popen", noted)
+    monkeypatch.setattr(inspectors.subprocess, "Popen", Noted)
     return processes
 
 
@@ -75,7 +81,7 @@ def test_few_files_start_no_process(files, started, monkeypatch):
     assert 1 == len(started)
 
 
-@pytest.mark.parametrize(("expected", "processes"), [(199, 0), (200, 1)])
+@pytest.mark.parametrize(("expected", "processes"), [(99, 0), (100, 1)])
 def test_where_thousands_are_expected_they_start_at_once(files, started, monkeypatch, expected, processes):
     """Few may still become many: then they start later."""
     monkeypatch.setattr(inspectors, "ALONE", 100)
@@ -127,17 +133,41 @@ def test_a_relative_path_is_the_same_file(files, monkeypatch):
         assert [inspect(files[0])] == some.inspect([Path("a.png")])
 
 
+def test_a_disk_that_fills_stops_all_of_ingest(files, started, monkeypatch, tmp_path, capfd):
+    """What the threads have begun is ended before the cache is written; the error is that of the disk."""
+    monkeypatch.setattr(inspectors, "ALONE", 0)
+    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    rows = []
+
+    def full(self: object, row: dict[str, object]) -> None:
+        rows.append(row)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(ingest._Rows, "add", full)
+    folder = files[0].parent
+    for number in range(200):
+        shutil.copy(files[0], folder / f"{number}.png")
+    chosen = image_folder.Params(path=str(folder))
+    cache = InspectionCache(tmp_path / "cache")
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        ingest._inspected("target", chosen, Context(workspace=tmp_path, seed=0, workers=2), tmp_path, cache)
+    assert caught.value is not None  # held, with the frames that it came through, as Prefect holds it
+    assert 1 == len(rows)
+    assert 2 * [-signal.SIGKILL] == [process.returncode for process in started]
+    assert ("", "") == tuple(capfd.readouterr())
+
+
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_is_told_and_replaced_by_the_thread(files, started, capfd, end):
-    """As the kernel kills where memory ends: nothing is lost, and no other is started in its place."""
+@pytest.mark.parametrize(("end", "name"), [(signal.SIGKILL, "Killed"), (signal.SIGRTMIN, "Real-time signal 0")])
+def test_a_killed_process_is_told_and_replaced_by_the_thread(files, started, capfd, end, name):
+    """As the kernel kills where memory ends: its files are looked at here, and no other is started in its place."""
     with Inspectors() as some:
         some.inspect(files)
         started[0].send_signal(end)
         started[0].wait()
         for _ in range(2):
             assert [inspect(file) for file in files] == some.inspect(files)
-    said = f"  a process that looks at images was ended by {end.name}; a thread takes its place\n"
+    said = f"  a process that looks at images was ended by signal {end:d} ({name}); a thread takes its place\n"
     assert said == capfd.readouterr().out
     assert 1 == len(started)
 
@@ -150,51 +180,110 @@ def test_one_that_dies_in_the_middle_of_a_look_is_replaced_too(files, started, c
         started[0].send_signal(signal.SIGSTOP)
         threading.Timer(0.5, started[0].kill).start()
         assert [inspect(file) for file in files] == some.inspect(files)
-    assert "was ended by SIGKILL" in capfd.readouterr().out
+    assert "was ended by signal 9 (Killed)" in capfd.readouterr().out
+
+
+def all_by_threads(files: list[Path]) -> list[Inspection]:
+    """By two threads, in turn, of which each would have its process."""
+    with Inspectors() as some, ThreadPoolExecutor(2) as pool:
+        return [seen for half in pool.map(some.inspect, [files[:3], files[3:]]) for seen in half]
 
 
 @pytest.mark.usefixtures("at_once")
-def test_where_none_can_be_started_the_thread_looks(files, monkeypatch, capfd):
+def test_where_none_can_be_started_threads_look(files, monkeypatch, capfd):
     """A container may allow no process more."""
 
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(inspectors.subprocess, "Popen", refuse)
+    before = len(os.listdir("/proc/self/fd"))
     with Inspectors() as some:
         for _ in range(2):
             assert [inspect(file) for file in files] == some.inspect(files)
-    said = "no process to look at images could be started ([Errno 11] Resource temporarily unavailable); a thread"
-    assert 1 == capfd.readouterr().out.count(said)
+    why = "[Errno 11] Resource temporarily unavailable"
+    said = f"  no process to look at images could be started ({why}); threads do without\n"
+    assert (said, "") == tuple(capfd.readouterr())
+    assert before == len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.usefixtures("at_once")
-def test_where_it_cannot_find_our_modules_the_thread_looks(files, monkeypatch, capfd):
-    """Its own words come first."""
-    monkeypatch.setattr(inspectors, "PROGRAM", "import no_such_module # {path}")
+def test_one_that_cannot_begin_says_why(files, monkeypatch, capfd):
+    """Its own words come first; no thread tries again what one has tried."""
+    monkeypatch.setattr(inspectors, "PROGRAM", "import no_such_module # {answers}")
     with Inspectors() as some:
-        assert [inspect(file) for file in files] == some.inspect(files)
+        for _ in range(2):
+            assert [inspect(file) for file in files] == some.inspect(files)
     out, err = capfd.readouterr()
-    assert "a process that looks at images ended with code 1; a thread takes its place" in out
-    assert "No module named 'no_such_module'" in err
+    assert "  no process to look at images could be started (ended with code 1); threads do without\n" == out
+    assert 1 == err.count("No module named 'no_such_module'")
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_a_library_prints_is_not_taken_for_an_answer(files, monkeypatch, capfd):
-    """C libraries write to the file descriptor."""
-    noisy = "import os, pipeline.data.inspectors as inspectors; look = inspectors.inspect; "
-    noisy += "inspectors.inspect = lambda file: (os.write(1, b'NOISE'), look(file))[1]; inspectors.answer()"
-    monkeypatch.setattr(inspectors, "PROGRAM", f"import sys; sys.path[:] = {{path!r}}; {noisy}")
+def test_an_interpreter_that_is_none_is_not_waited_for(files, started, monkeypatch, capfd):
+    """Where Python is embedded its name may be that of a server, which begins to serve."""
+    monkeypatch.setattr(inspectors, "START_S", 0.2)
+    monkeypatch.setattr(inspectors, "PROGRAM", "import time; time.sleep(60) # {answers}")
+    with Inspectors() as some:
+        assert [inspect(file) for file in files] == some.inspect(files)
+    assert "could be started (said nothing for 0 s)" in capfd.readouterr().out
+    assert [-signal.SIGKILL] == [process.returncode for process in started]
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (sys, "executable", None),
+        (sys, "executable", ""),
+        (sys, "frozen", True),
+        (sys, "__stderr__", None),
+        (ImageFile, "LOAD_TRUNCATED_IMAGES", True),
+        (Image, "OPEN", {"OURS": (lambda *_: None, None)}),
+    ],
+)
+def test_where_others_would_not_do_the_same_threads_look(files, started, monkeypatch, capfd, module, name, value):
+    """No interpreter, nowhere for errors to go, or a Pillow that the caller has changed."""
+    monkeypatch.setattr(module, name, value, raising=False)
+    monkeypatch.setattr(inspectors, "inspect", lambda file: file)
+    assert files == all_by_threads(files)
+    assert [] == started
+    assert ("", "") == tuple(capfd.readouterr())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_printed_is_not_taken_for_an_answer(files, monkeypatch, tmp_path, capfd):
+    """By whatever runs when an interpreter starts, or by a C library, to the file descriptor."""
+    (tmp_path / "sitecustomize.py").write_text("print([])")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    noisy = "import pipeline.data.inspectors as it; import os; look = it.inspect; "
+    noisy += "it.inspect = lambda file: (os.write(1, b'NOISE'), look(file))[1]; "
+    monkeypatch.setattr(inspectors, "PROGRAM", inspectors.PROGRAM.replace("from pipeline", f"{noisy}from pipeline"))
     with Inspectors() as some:
         assert [inspect(file) for file in files] == some.inspect(files)
     out, err = capfd.readouterr()
-    assert ("", "NOISE" * len(files)) == (out, err)
+    assert ("", "[]\n" + "NOISE" * len(files)) == (out, err)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(("name", "value"), [("PYTHONWARNDEFAULTENCODING", "1"), ("LC_ALL", "C"), ("PYTHONUTF8", "0")])
+def test_settings_of_the_interpreter_change_nothing(files, monkeypatch, capfd, name, value):
+    """Names are bytes, whatever an interpreter makes of them; and a path in ``sys.path`` is left out as imports do."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.syspath_prepend(str(files[0].parent))
+    monkeypatch.setattr(sys, "path", [files[0].parent, *sys.path])
+    odd = files[0].rename(files[0].parent / os.fsdecode(b"caf\xe9.png"))
+    seen = [inspect(file) for file in [odd, *files[1:]]]
+    with Inspectors() as some:
+        assert seen == some.inspect([odd, *files[1:]])
+    assert "" == capfd.readouterr().out
 
 
 SCRIPT = """
     import time
     from pathlib import Path
-    from pipeline.data import inspection_cache, inspection_stream, inspectors
+    from pipeline.data import inspectors
     from pipeline.data.inspection_cache import InspectionCache
     from pipeline.data.inspection_stream import inspect_all
 
@@ -226,7 +315,8 @@ def test_ctrl_c_is_for_the_process_that_asks(tmp_path, files):
     command, quiet, pipe = [sys.executable, script(tmp_path, files, 60)], subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(command, stdout=quiet, stderr=pipe, text=True, process_group=0) as parent:
         while not (children := psutil.Process(parent.pid).children()):
-            pass
+            assert parent.poll() is None
+            time.sleep(0.01)
         os.killpg(parent.pid, signal.SIGINT)
         said = parent.communicate()[1]
     assert 1 == said.count("Traceback")
