@@ -5,7 +5,7 @@ MultiModal, each in an environment of its own, on the same folders, with the sam
 only. Then a hundredth of the training images comes in addition, and each does the job again. README.md beside this file
 says how. Needs the folder of real data (GRAFTLINE_REALDATA, or ../shared/data), uv and a package index.
 
-``--write`` puts the table into docs/performance.md and every run's record into benchmarks/results/peers.jsonl.
+``--write`` puts a table for each set into docs/performance.md, every run's record into benchmarks/results/peers.jsonl.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from pipeline.evaluation.intervals import wilson  # noqa: E402
 
 WEIGHTS = REALDATA / "weights" / "resnet18.safetensors"
 RECORDS = REPOSITORY / "benchmarks" / "results" / "peers.jsonl"
+DOCUMENT = REPOSITORY / "docs" / "performance.md"
 SETS = ("rsscn7", "malaria", "cifar10")
 DEFAULT_SETS = ("rsscn7", "malaria")
 ADDED_SHARE = 0.01
@@ -94,11 +95,20 @@ def main() -> None:
                 file.write(json.dumps(record) + "\n")  # an hour's work must survive what may stop the rest
     finally:
         shutil.rmtree(work)
-    text = _report(records, options)
-    print(text)
+    print(_report(records, options))
     if options.write:
-        RECORDS.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        replace_section(REPOSITORY / "docs" / "performance.md", "peers", text)
+        _write(records, options)
+
+
+def _write(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """What is told of sets that were not run stays as it was."""
+    others = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
+    kept = [record for record in others if record["set"] not in options.sets]
+    RECORDS.write_text("".join(json.dumps(record) + "\n" for record in [*kept, *records]), encoding="utf-8")
+    for name in options.sets:
+        of_set = argparse.Namespace(**{**vars(options), "sets": [name]})
+        text = _report([record for record in records if record["set"] == name], of_set)
+        replace_section(DOCUMENT, f"peers {name}", text)
 
 
 def _options() -> argparse.Namespace:
@@ -117,6 +127,10 @@ def _options() -> argparse.Namespace:
         options.sets = SETS
     if unknown := set(options.sets) - set(SETS):
         parser.error(f"no data set {', '.join(sorted(unknown))}; there are {', '.join(SETS)}")
+    if options.write and (
+        untold := [name for name in options.sets if f"peers {name}: begin" not in DOCUMENT.read_text()]
+    ):
+        parser.error(f"{DOCUMENT.name} has no place for {', '.join(untold)}: <!-- peers {untold[0]}: begin -->")
     options.envs = options.envs.resolve()
     options.envs.mkdir(parents=True, exist_ok=True)
     return options

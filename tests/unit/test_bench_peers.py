@@ -88,6 +88,21 @@ def test_accuracy_comes_with_what_chance_makes_of_it(bench):
     assert "toy: 300 images to train on, 60 to validate, 100 to test, 25.0 % right by chance" in told
 
 
+def test_sets_that_were_not_run_stay_as_they_were(bench, tmp_path, monkeypatch):
+    """In the document and among the records; the set that was run is told anew."""
+    document, kept = tmp_path / "performance.md", tmp_path / "peers.jsonl"
+    document.write_text(
+        "A <!-- peers other: begin -->\n7\n<!-- peers other: end --> <!-- peers toy: begin --><!-- peers toy: end -->"
+    )
+    kept.write_text('{"set": "other"}\n{"set": "toy"}\n')
+    monkeypatch.setattr(bench, "DOCUMENT", document)
+    monkeypatch.setattr(bench, "RECORDS", kept)
+    bench._write([*FIRST, *SECOND], OPTIONS)
+    assert "A <!-- peers other: begin -->\n7\n" in document.read_text()
+    assert "toy: 300 images to train on" in document.read_text()
+    assert ["other", *["toy"] * 5] == [json.loads(line)["set"] for line in kept.read_text().splitlines()]
+
+
 def _cells(bench, records, repeats):
     """Of each who: seconds and ratio to Graftline's accuracy, seconds and ratio of the second run."""
     lines = bench._report(records, Namespace(**{**vars(OPTIONS), "repeats": repeats})).splitlines()[2:]
