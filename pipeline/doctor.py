@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline import params
+from pipeline.core import cores
 from pipeline.core.errors import GraftlineError, InputError, ParamsError
 from pipeline.graph import dvcfile, outside
 from pipeline.graph.table import STAGES
@@ -59,7 +60,7 @@ def examine(workspace: Path) -> list[Finding]:
 
 
 def _machine(workspace: Path) -> Iterator[Finding]:
-    yield Finding("fine", f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    yield Finding("fine", f"Python {sys.version.split()[0]}, {cores.usable()} cores")
     yield Finding("fine", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES))
     yield Finding("fine", f"computes on {_device()}")
     free_gb = shutil.disk_usage(workspace).free / 1e9

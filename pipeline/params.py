@@ -53,7 +53,7 @@ class Runtime(Params):
         pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$",
         description="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps",
     )
-    workers: int = Field(0, ge=0, description="threads that decode images; 0 = one per core")
+    workers: int = Field(0, ge=0, description="threads that decode images; 0 = one per core that may be used")
 
 
 class Settings(Params):

@@ -102,12 +102,14 @@ def main() -> None:
 
 def _write(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """What is told of sets that were not run stays as it was."""
+    tables = {}
+    for name in options.sets:  # before anything is written, which would make the commit in them one with changes
+        of_set = argparse.Namespace(**{**vars(options), "sets": [name]})
+        tables[name] = _report([record for record in records if record["set"] == name], of_set)
     others = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
     kept = [record for record in others if record["set"] not in options.sets]
     RECORDS.write_text("".join(json.dumps(record) + "\n" for record in [*kept, *records]), encoding="utf-8")
-    for name in options.sets:
-        of_set = argparse.Namespace(**{**vars(options), "sets": [name]})
-        text = _report([record for record in records if record["set"] == name], of_set)
+    for name, text in tables.items():
         replace_section(DOCUMENT, f"peers {name}", text)
 
 

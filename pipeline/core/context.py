@@ -43,7 +43,7 @@ class Context:
     credentials. Not in any key: such weights name their sha256."""
 
     workers: int = 0
-    """Threads for decoding; 0 means one per core."""
+    """Threads for decoding; 0 means one per core that may be used."""
 
     scale: Scale | None = None
     """Which processes share the work; None does all of it in this one."""

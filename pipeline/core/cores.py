@@ -15,7 +15,7 @@ def assigned() -> int:
 
 
 def usable() -> int:
-    """As many of them as the container's share of time (Docker's ``--cpus``, a Kubernetes limit) keeps busy.
+    """As many of them as the container's share of time (Docker's ``--cpus``, a Kubernetes limit; cgroup v2) keeps busy.
 
     A share may differ between two machines that are alike otherwise: not for what decides the order of sums.
     """

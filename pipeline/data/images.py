@@ -6,11 +6,11 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import PIL.features
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.core import digests
@@ -30,9 +30,16 @@ MAX_PIXELS = 2**26
 CODECS = ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif", "zlib", "libtiff")
 
 
-def decoders() -> list[str | None]:
-    """Versions of what decodes images, None for what is not there: another may see other pixels in the same bytes."""
-    return [PIL.__version__, *(PIL.features.version(name) for name in CODECS)]
+def decoders() -> list[Any]:
+    """What decodes images, as JSON can hold it: another may see other pixels in the same bytes, or none.
+
+    Versions of Pillow and of what it uses, None for what is not there; what a caller has told it to put up with; and
+    whose formats beside its own it knows.
+    """
+    versions = [PIL.__version__, *(PIL.features.version(name) for name in CODECS)]
+    openers = {getattr(opener, "__module__", "") for opener, _ in Image.OPEN.values()}
+    others = sorted(opener for opener in openers if not opener.startswith("PIL."))
+    return [versions, ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS, others]
 
 
 class TooManyPixelsError(OSError):

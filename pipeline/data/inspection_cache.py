@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import imagehash
 import numpy as np
@@ -80,8 +80,8 @@ class State(NamedTuple):
 class InspectionCache:
     """Inspections by path, in one file in ``folder``; None keeps nothing.
 
-    What a run has used is saved and the rest forgotten, so that the file is never larger than the data set. Two runs at
-    once overwrite each other's, and lose nothing but time.
+    What a run has used is saved at its end and the rest forgotten, so that the file is never larger than the data set.
+    Two runs at once overwrite each other's, and lose nothing but time.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -124,18 +124,27 @@ class InspectionCache:
                 self._new[key] = (state, seen)
         return found
 
-    def close(self) -> None:
-        """Write down what this run has used, in the place of what other code or libraries have seen.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Whoever was interrupted has not seen what else there is: then nothing is forgotten."""
+        self._save(range(self.known_before) if kind else sorted(self._found))
+
+    def _save(self, kept: Sequence[int]) -> None:
+        """Write down those rows and what is new, in the place of what other code or libraries have seen.
 
         Where that cannot be done a line says so, and the next run reads the files again.
         """
-        if self._file is None or (not self._new and len(self._found) == self.known_before):
+        if self._file is None or (not self._new and len(kept) == self.known_before):
             return
-        rows = [self._values(row, list(COLUMNS)) for row in sorted(self._found)]
-        rows += [(path, *state, *seen) for path, (state, seen) in self._new.items()]
-        columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+        rows = [row for row in kept if self._before["path"][row] not in self._new]
+        new = list(zip(*((path, *state, *seen) for path, (state, seen) in self._new.items()), strict=True))
+        columns = {name: [self._before[name][row] for row in rows] for name in COLUMNS}
+        for column, more in zip(columns.values(), new, strict=False):
+            column += more
         try:
-            table = pa.table([list(column) for column in columns], schema=pa.schema(list(COLUMNS.items())))
+            table = pa.table(columns, schema=pa.schema(list(COLUMNS.items())))
             written = io.BytesIO()
             pq.write_table(table, written)
             checked.write(self._file, written.getvalue())  # Parquet's own checksums leave out its footer

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -23,9 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image, ImageFile
-
 from pipeline.core.allocation import freed_memory_kept
+from pipeline.data import images
 from pipeline.data.inspection import Inspection, inspect
 
 ALONE = 2_000
@@ -34,14 +33,20 @@ ALONE = 2_000
 START_S = 60.0
 """Until a process that has not said that it is ready is taken for something else."""
 
+WAIT_S = 5.0
+"""For a process that has closed its end of a pipe to have ended."""
+
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
     "from pipeline.data.inspectors import answer; answer({answers})"
 )
 """What one of the processes runs: it finds modules where this process does."""
 
-ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-"""Libraries of linear algebra start a thread per core in each process, which none of these needs."""
+MARK = "GRAFTLINE_INSPECTOR"
+"""Set in the environment of such a process: should it be this very program instead, it starts no more of them."""
+
+ENVIRONMENT = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", MARK), "1")
+"""Libraries of linear algebra would start a thread per core in each."""
 
 
 class Inspectors:
@@ -53,7 +58,8 @@ class Inspectors:
     def __init__(self, expected: int = 0) -> None:
         self._remaining_alone = 0 if expected >= ALONE else ALONE
         self._of_thread = threading.local()
-        self._started: list[_Inspector] = []
+        self._ready: list[_Inspector] = []
+        self._refusing = threading.Lock()
         self._refused = not _can_be_started()
 
     def __enter__(self) -> Self:
@@ -61,13 +67,14 @@ class Inspectors:
 
     def __exit__(self, *_: object) -> None:
         """No thread may be asking any more."""
-        for process in self._started:
+        for process in self._ready:
             process.end()
 
     def inspect(self, files: Sequence[Path]) -> list[Inspection]:
         """As :func:`~pipeline.data.inspection.inspect` of each, in order.
 
-        Where no process can be started, or one dies, threads look from then on, and a line says so.
+        A thread whose process dies looks by itself from then on, and where one cannot be started no other is; a line
+        says so.
         """
         self._remaining_alone -= len(files)  # threads may lose each other's count: nothing hangs on a file more or less
         process = self._of_this_thread() if self._remaining_alone < 0 else None
@@ -88,25 +95,20 @@ class Inspectors:
     def _start(self) -> _Inspector | None:
         try:
             process = _Inspector()
-            self._started.append(process)
-            process.wait_until_ready()
-        except (OSError, _EndedError) as error:
-            if not self._refused:
+        except (OSError, ValueError, _EndedError) as error:
+            with self._refusing:
+                is_told, self._refused = self._refused, True
+            if not is_told:
                 print(f"  no process to look at images could be started ({error}); threads do without", flush=True)
-            self._refused = True
             return None
+        self._ready.append(process)
         return process
 
 
 def _can_be_started() -> bool:
-    """Is there an interpreter, and nothing in this one that others would not know?
-
-    What a caller has registered with Pillow, or told it to put up with, decides what an image is.
-    """
-    if not sys.executable or getattr(sys, "frozen", False) or sys.__stderr__ is None:
-        return False
-    by_pillow = all(getattr(opener, "__module__", "").startswith("PIL.") for opener, _ in Image.OPEN.values())
-    return by_pillow and not ImageFile.LOAD_TRUNCATED_IMAGES
+    """Is there an interpreter, and a place for what it complains of?"""
+    is_program = getattr(sys, "frozen", False) or MARK in os.environ
+    return bool(sys.executable) and not is_program and sys.__stderr__ is not None
 
 
 class _EndedError(Exception):
@@ -114,10 +116,14 @@ class _EndedError(Exception):
 
 
 class _Inspector:
-    """One process, from this side.
+    """One process, from this side; it is ready.
 
-    Answers have a pipe of their own: whatever is printed over there goes to standard error. In a session of its own:
-    a terminal's Ctrl-C is for this process.
+    Answers have a pipe of their own, so that nothing printed over there is taken for one. In a session of its own: a
+    terminal's Ctrl-C is for this process.
+
+    Raises:
+        OSError, ValueError: it cannot be started.
+        _EndedError: it has ended at once, is no interpreter, or decodes otherwise than this process.
     """
 
     def __init__(self) -> None:
@@ -125,26 +131,33 @@ class _Inspector:
         self._answers = open(reading, encoding="ascii")  # noqa: SIM115 - closed by end()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM.format(answers=writing)],
+                [sys.executable, "-P", "-c", PROGRAM.format(answers=writing)],
                 stdin=subprocess.PIPE,
                 stdout=sys.__stderr__,
                 encoding="ascii",
                 pass_fds=[writing],
-                env=os.environ | ONE_THREAD,
+                env=os.environ | ENVIRONMENT,
                 start_new_session=True,
             )
-        except OSError:
+        except BaseException:
             self._answers.close()
             raise
         finally:
             os.close(writing)
+        try:
+            self._begin()
+        except BaseException:
+            self.end()
+            raise
 
-    def wait_until_ready(self) -> None:
-        """Raises: _EndedError: it has ended, or is no interpreter."""
+    def _begin(self) -> None:
         self._tell([entry for entry in sys.path if isinstance(entry, str)])
-        if not select.select([self._answers], [], [], START_S)[0]:
-            raise _EndedError(f"said nothing for {START_S:.0f} s")
-        self._answer()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            if not selector.select(START_S):
+                raise _EndedError(f"it said nothing for {START_S:g} s")
+        if self._answer() != images.decoders():
+            raise _EndedError("it would not see what this one sees: Pillow has been set up otherwise here")
 
     def inspect(self, files: Sequence[Path]) -> list[Inspection]:
         """Raises: _EndedError: it has ended."""
@@ -159,15 +172,18 @@ class _Inspector:
         except BrokenPipeError:
             raise _EndedError(self._how_it_ended()) from None
 
-    def _answer(self) -> list[list[Any]]:
+    def _answer(self) -> list[Any]:
         line = self._answers.readline()
         if not line.endswith("\n"):
             raise _EndedError(self._how_it_ended())
-        answer: list[list[Any]] = json.loads(line)
+        answer: list[Any] = json.loads(line)
         return answer
 
     def _how_it_ended(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            return "no longer answers"
         return f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with code {code}"
 
     def end(self) -> None:
@@ -183,7 +199,7 @@ def answer(descriptor: int) -> None:
     warnings.simplefilter("ignore")
     answers = open(descriptor, "w", encoding="ascii")  # noqa: SIM115 - until the process ends
     try:
-        print(json.dumps([]), file=answers, flush=True)
+        print(json.dumps(images.decoders()), file=answers, flush=True)
         for line in sys.stdin:
             with freed_memory_kept():
                 seen = [inspect(Path(os.fsdecode(file.encode("latin-1")))) for file in json.loads(line)]

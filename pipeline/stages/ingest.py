@@ -86,7 +86,7 @@ def run(params: Params, context: Context) -> Result:
     from pipeline.data.manifest import Manifest
     from pipeline.data.near_duplicates import components
 
-    with _shard_folder(context) as shards, contextlib.closing(InspectionCache(context.cache)) as cache:
+    with _shard_folder(context) as shards, InspectionCache(context.cache) as cache:
         target = _inspected("target", params.target, context, shards, cache)
         source = _Domain(_Rows().frame())
         if params.source:

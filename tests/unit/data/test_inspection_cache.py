@@ -51,10 +51,8 @@ def run(files: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.
 
     def once() -> list[Inspection]:
         read.clear()
-        cache = InspectionCache(tmp_path / "cache")
-        found = [seen for _, seen in inspect_all(files, lambda file: file, cache, 2)]
-        cache.close()
-        return found
+        with InspectionCache(tmp_path / "cache") as cache:
+            return [seen for _, seen in inspect_all(files, lambda file: file, cache, 2)]
 
     return once
 
@@ -117,10 +115,48 @@ def test_a_read_that_lasts_settles_nothing(tmp_path: Path, files: list[Path], mo
         return [inspect(path) for path in paths]
 
     for remembered in (False, True):  # the second look begins when the file is settled
-        cache = InspectionCache(tmp_path / "cache")
-        cache.look(files[:1], slowly)
-        cache.close()
+        with InspectionCache(tmp_path / "cache") as cache:
+            cache.look(files[:1], slowly)
         assert remembered == (InspectionCache(tmp_path / "cache").find(files[0]) is not None)
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_whoever_is_interrupted_forgets_nothing(
+    run: Run, read: list[str], files: list[Path], tmp_path: Path, new: bool
+) -> None:
+    """What it has not come to may still be there; what it has seen anew is kept beside it."""
+    run()
+    if new:
+        paint(files[0], 77)
+
+    def interrupted_after_one(cache: InspectionCache) -> None:
+        list(inspect_all(files[:1], lambda file: file, cache, 2))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), InspectionCache(tmp_path / "cache") as cache:
+        interrupted_after_one(cache)
+    run()
+    assert read == []
+
+
+def test_a_file_that_changes_between_two_looks_is_written_once(
+    files: list[Path], tmp_path: Path, run: Run, read: list[str]
+) -> None:
+    """A table may list it twice, or both domains have it: the last look counts."""
+    run()
+    with InspectionCache(tmp_path / "cache") as cache:
+        for _ in inspect_all(files, lambda file: file, cache, 2):
+            pass
+        paint(files[0], 78)
+        for _ in inspect_all(files, lambda file: file, cache, 2):
+            pass
+    assert (
+        InspectionCache(tmp_path / "cache").known_before
+        == 5
+        == len(InspectionCache(tmp_path / "cache")._before["path"])
+    )
+    assert run()[0] == inspect(files[0])
+    assert read == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 and nothing else", b"\x00" * 4096])
@@ -173,9 +209,8 @@ def test_a_name_that_cannot_be_written_down_costs_time_alone(
         odd = files[0].rename(tmp_path / os.fsdecode(b"caf\xe9.bmp"))
     except OSError:
         pytest.skip("this file system takes names in UTF-8 alone")
-    cache = InspectionCache(tmp_path / "cache")
-    assert [inspect(odd)] == cache.look([odd], lambda paths: map(inspect, paths))
-    cache.close()
+    with InspectionCache(tmp_path / "cache") as cache:
+        assert [inspect(odd)] == cache.look([odd], lambda paths: map(inspect, paths))
     assert "what was seen could not be kept" in capsys.readouterr().out
 
 
