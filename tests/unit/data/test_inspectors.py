@@ -321,12 +321,14 @@ def test_settings_of_the_interpreter_change_nothing(files, monkeypatch, capfd, s
 
 
 SCRIPT = """
+    import signal
     import time
     from pathlib import Path
     from pipeline.data import inspectors
     from pipeline.data.inspection_cache import InspectionCache
     from pipeline.data.inspection_stream import inspect_all
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     inspectors.ALONE = 0
     files = sorted(Path({folder!r}).iterdir()) * 8
     for number, _ in enumerate(inspect_all(files, lambda file: file, InspectionCache(None), workers=2)):
