@@ -13,7 +13,6 @@ before, as in every run but the first), and by the loop of torchvision's documen
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import sys
@@ -28,6 +27,7 @@ from _bench import REALDATA, REPOSITORY, provenance, replace_section, run_stages
 from _shifts import class_folders, unpacked, write_table
 
 from pipeline.catalog import CATALOG
+from pipeline.core import cores
 from pipeline.core.allocation import freed_memory_kept, share_one_heap
 from pipeline.core.context import Context
 from pipeline.core.device import computing
@@ -43,7 +43,7 @@ from pipeline.models.onnx_graph import onnx_graph
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v2")
 SIDE, BATCH = 224, 32
 PHOTOS = 960
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores.assigned()
 CPU = torch.device("cpu")
 
 Run = Callable[[torch.Tensor], np.ndarray]

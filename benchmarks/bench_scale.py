@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
-import os
 import statistics
 import tempfile
 import time
@@ -33,7 +32,7 @@ import torch
 from _bench import REPOSITORY, provenance, replace_section, table
 from PIL import Image
 
-from pipeline.core import digests
+from pipeline.core import cores, digests
 from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.context import Context
 from pipeline.data.images import ImageStore
@@ -52,7 +51,7 @@ from pipeline.training.phases import Phase
 
 NAME, CLASSES, SIZE = "resnet18", 10, (400, 300)
 BATCH = 32
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores.assigned()
 CPU = torch.device("cpu")
 
 

@@ -15,7 +15,6 @@ be faster than arithmetic allows: each block that is trained costs a forward pas
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
@@ -32,11 +31,12 @@ from _shifts import Problem, class_folders, prepared, unpacked, write_table
 from torch import nn
 from torch.nn import functional
 
+from pipeline.core import cores
 from pipeline.core.device import computing
 
 BACKBONES = ("resnet18", "mobilenet_v2")
 BATCH, SIDE = 32, 224
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores.assigned()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -93,10 +93,11 @@ def as_grey(image: Image.Image, side_px: int) -> Image.Image:
     """
     if not isinstance(image, JpegImageFile) or _has_whole_sampling(image):
         image.draft("L", (side_px, side_px))
+    image.load()  # only now are mode and transparency certain
+    if image.mode != "L" or "transparency" in image.info:
+        return as_rgb(image).convert("L")
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode == "L" and "transparency" not in image.info:
-        return image
-    return as_rgb(image).convert("L")
+    return image
 
 
 def _has_whole_sampling(image: JpegImageFile) -> bool:

@@ -163,11 +163,10 @@ def _settled(path: str) -> State | None:
 
 def _loaded(file: Path | None) -> dict[str, list[Any]]:
     """The columns that were written; empty ones where the file is not there or no longer whole."""
+    nothing: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     try:
         written = None if file is None else checked.read(file)
-        if written is not None:
-            columns = pq.read_table(pa.BufferReader(written)).to_pydict()
-            return {name: columns[name] for name in COLUMNS}
+        columns = nothing if written is None else pq.read_table(pa.BufferReader(written)).to_pydict()
+        return {name: columns[name] for name in COLUMNS}
     except (OSError, ValueError, KeyError, pa.ArrowException):
-        pass
-    return {name: [] for name in COLUMNS}
+        return nothing

@@ -1,6 +1,6 @@
 """Processes that look at files for this one, where there are thousands of them.
 
-A look at a small image holds Python's lock for most of its time, so two threads look at no more than one.
+A look at a small image holds Python's lock for most of its time, so two threads look at hardly more than one.
 
 They are not of :mod:`multiprocessing`: processes that it spawns run the program's main module again, which a script
 that calls Graftline need not be ready for, and ones that it forks inherit what the threads of this one have locked.
@@ -28,7 +28,7 @@ from pipeline.data import images
 from pipeline.data.inspection import Inspection, inspect
 
 ALONE = 2_000
-"""So many files are looked at by threads before processes, half a second of a core each to start, would save that."""
+"""Fewer files than this are done by threads sooner: a process takes half a second of a core to start."""
 
 START_S = 60.0
 """Until a process that has not said that it is ready is taken for something else."""
