@@ -13,6 +13,7 @@ import httpx
 from pipeline.core import digests, web
 from pipeline.core.errors import ServiceError, WeightsError
 from pipeline.core.files import replacing
+from pipeline.core.lean_imports import without_compiler
 from pipeline.core.progress import Meter
 from pipeline.core.redaction import redact
 from pipeline.core.secrets import filled
@@ -58,7 +59,8 @@ def published(row: Backbone, weights_name: str, where: str) -> Published:
     Raises:
         WeightsError: torchvision has no such checkpoint; the message lists those it has.
     """
-    from torchvision import models
+    with without_compiler():
+        from torchvision import models
 
     known = models.get_model_weights(row.name).__members__ if row.home == "torchvision" else {}
     if weights_name not in known:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline import __version__
 from pipeline.core import digests
 from pipeline.core.files import Document, replacing
+from pipeline.core.lean_imports import without_compiler
 from pipeline.core.seeding import derive
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models import heads
@@ -44,7 +45,8 @@ def _architecture(row: Backbone) -> nn.Module:
         from pipeline.models.small_cnn import small_cnn
 
         return small_cnn()
-    from torchvision import models
+    with without_compiler():
+        from torchvision import models
 
     # The auxiliary classifier is of no use to transfer; init_weights=False skips a slow truncated-normal draw.
     options = {"aux_logits": False, "init_weights": False} if row.name == "inception_v3" else {}

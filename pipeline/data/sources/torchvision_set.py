@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import Field, field_validator
 
 from pipeline.core.errors import DataError, ServiceError
+from pipeline.core.lean_imports import without_compiler
 from pipeline.core.params import PluginParams
 from pipeline.data.sources._record import Record, Records, in_params
 
@@ -115,7 +116,8 @@ def _open(params: Params, part: Part, root: Path) -> Any:
     """torchvision's data set for one part; its errors become ours."""
     from urllib.error import URLError
 
-    from torchvision import datasets
+    with without_compiler():
+        from torchvision import datasets
 
     arguments = part.arguments | ({"download": True} if params.download else {})
     try:
