@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from pipeline.core import digests
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.device import SMALL_IMAGE_PX, batches_at_once
+from pipeline.core.known import Known, Store
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
 from pipeline.data.images import decoders
@@ -50,18 +51,6 @@ COPIES = len(CORRUPTIONS) * len(SEVERITIES)
 """Corrupted copies of each image."""
 
 
-class Known(Protocol):
-    """Where features of corrupted copies are kept, float32 [COPIES · feature_dim] for each image, by its id."""
-
-    def __contains__(self, image_id: str) -> bool: ...
-
-    def add(self, ids: list[str], features: np.ndarray) -> None:
-        """Keep a row of ``features`` for each of ``ids``."""
-
-    def gather(self, ids: Iterable[str], feature_dim: int, dtype: str) -> np.ndarray:
-        """The rows of ``ids``, in their order."""
-
-
 CODE = (
     "pipeline.core.device",
     "pipeline.core.seeding",
@@ -84,7 +73,7 @@ def recipe(subject: Subject) -> str:
 
 
 def measure(
-    subject: Subject, manifest: Manifest, images: Iterable[np.ndarray], seed: int, known: Known | None = None
+    subject: Subject, manifest: Manifest, images: Iterable[np.ndarray], seed: int, store: Store | None = None
 ) -> Robustness:
     """Attack and corrupt every image of ``manifest``, all labelled with one of the subject's classes.
 
@@ -93,15 +82,15 @@ def measure(
         manifest: the sample.
         images: decoded, uint8 [H, W, 3] each, in the manifest's order; read once.
         seed: of the attacks' random starts. Corruptions depend on each image's id alone, so that two runs see the same.
-        known: features of corrupted images by the subject's backbone and :func:`recipe`; what it lacks is added. None
-            keeps nothing.
+        store: of features of corrupted images, float32 [COPIES · feature_dim] for each, by the subject's backbone and
+            :func:`recipe`; what it lacks is added. None keeps nothing.
     """
     if not len(manifest):
         return Robustness(images=0, notes=[NOTHING])
     labels = np.array([subject.classes.index(label) for label in manifest.frame["label"]])
     ids = manifest.frame["id"].tolist()
     size = BATCH_SMALL if subject.side_px <= SMALL_IMAGE_PX else BATCH_LARGE
-    tried = _Tried(subject, seed, known)
+    tried = _Tried(subject, seed, Known(store, "features of corrupted images"))
     meter = Meter(what="robustness", unit="images", total=len(manifest))
     for rows, batch in zip(batched(range(len(ids)), size), batched(images, size), strict=True):
         tried.add([ids[row] for row in rows], batch, labels[rows], meter)
@@ -112,7 +101,7 @@ def measure(
 class _Tried:
     """What has been tried so far."""
 
-    def __init__(self, subject: Subject, seed: int, known: Known | None) -> None:
+    def __init__(self, subject: Subject, seed: int, known: Known) -> None:
         self._subject, self._seed, self._known = subject, seed, known
         self._is_attacked = is_differentiable(subject.network)
         self._at_once = batches_at_once(subject.device, COPIES, subject.side_px)
@@ -137,35 +126,14 @@ class _Tried:
     ) -> NDArray[np.float32]:
         """[B, COPIES · feature_dim]; what is not known is computed, images side by side, and kept."""
         found = np.empty((len(ids), COPIES * feature_dim), dtype=np.float32)
-        new = [row for row, image_id in enumerate(ids) if not self._recalled(image_id, found[row])]
+        new = self._known.recall(ids, found)
         meter.advance(len(ids) - len(new))
         work = ((ids[row], images[row]) for row in new)
         for row, features in zip(new, mapped_ahead(self._compute, work, self._at_once, per_thread=1), strict=True):
             found[row] = features
             meter.advance()
-        if new:
-            self._remember([ids[row] for row in new], found[new])
+        self._known.remember([ids[row] for row in new], found[new])
         return found
-
-    def _recalled(self, image_id: str, row: NDArray[np.float32]) -> bool:
-        """Whether the image's features are known; then they are written to ``row``."""
-        if self._known is None or image_id not in self._known:
-            return False
-        try:
-            row[:] = self._known.gather([image_id], len(row), "float32")[0]
-        except (OSError, KeyError, ValueError):  # gone since we asked, or cut off
-            return False
-        return True
-
-    def _remember(self, ids: list[str], features: NDArray[np.float32]) -> None:
-        """What cannot be kept is computed anew the next time: a full disk costs no figures."""
-        if self._known is None:
-            return
-        try:
-            self._known.add(ids, features)
-        except OSError as error:
-            print(f"  features of corrupted images could not be kept, and are computed anew: {error}", flush=True)
-            self._known = None
 
     def _compute(self, image: tuple[str, np.ndarray]) -> NDArray[np.float32]:
         """Features of an image's copies, in one row."""

@@ -1,21 +1,101 @@
-"""A predictor on the images of a manifest, with progress."""
+"""A file's answers to the images of a manifest, each computed once.
+
+Images are asked one by one, several side by side, each on one thread of ONNX Runtime: as fast as in batches on all
+cores, and an answer depends on nothing but the image and the file. So it can be kept: parity has asked the file for the
+test images when evaluate wants to know, and the champion answered them when it was new.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pipeline.core import cores, digests, memory
+from pipeline.core.known import Known
 from pipeline.core.progress import track
-from pipeline.data.images import ImageStore
+from pipeline.data.images import ImageStore, decoders
+from pipeline.data.manifest import Manifest
+from pipeline.features.cache import FeatureCache
+from pipeline.serving.predictor import Predictor
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from pipeline.core.context import Context
-    from pipeline.data.manifest import Manifest
-    from pipeline.serving.predictor import Predictor
+    from pipeline.serving.onnx_file import OnnxFile
+
+BYTES_PER_PIXEL, BYTES_BESIDES = 32, 128 * 10**6
+"""Of memory for an image at work: by its own pixels (resnet18 took 13), and for the network's layers (22 MB)."""
+
+CODE = ("pipeline.core.onnx_session", "pipeline.data.images", "pipeline.serving.predictor")
+"""What lies between an image's bytes and an answer, beside this module, the file and the libraries."""
 
 
-def answer(predictor: Predictor, manifest: Manifest, context: Context, what: str) -> np.ndarray:
-    """Probabilities, float32 [images, classes], in the manifest's order."""
-    pixels = ImageStore(context.workspace, context.workers).pixels(manifest)
-    return predictor.probabilities(track(pixels, what=what, unit="images", total=len(manifest)))
+class Answering:
+    """One file in one workspace."""
+
+    def __init__(self, model: OnnxFile, context: Context) -> None:
+        self._model, self._context = model, context
+        self._known = Known(FeatureCache(self.folder) if self.folder else None, "answers")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where answers of this file are kept, float32 [classes] for each image; None where nothing is."""
+        cache = self._context.cache
+        return cache / "answers" / digests.of_json([self._model.digest, _recipe()]) if cache else None
+
+    @property
+    def classes(self) -> list[str]:
+        """What the columns of answers stand for."""
+        names: list[str] = self._model.metadata["classes"]
+        return names
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(self._model, threads=1)
+
+    def of(self, manifest: Manifest, what: str) -> NDArray[np.float32]:
+        """Probabilities, float32 [images, classes], in the manifest's order; ``what`` is told of progress."""
+        ids = manifest.frame["id"].tolist()
+        answers = np.empty((len(ids), len(self.classes)), dtype=np.float32)
+        new = self._known.recall(ids, answers)
+        asked = Manifest(manifest.frame.iloc[new])
+        store = ImageStore(self._context.workspace, at_once(asked, self._context.workers))
+        answered = store.each(asked, lambda image: self._predictor.run(image[None]).probabilities[0])
+        for row, answer in zip(new, track(answered, what=what, unit="images", total=len(new)), strict=True):
+            answers[row] = answer
+        self.remember([ids[row] for row in new], answers[new])
+        return answers
+
+    def remember(self, ids: Sequence[str], answers: NDArray[np.float32]) -> None:
+        """Keep what the file has answered to each of these images alone, on one thread: [images, classes]."""
+        self._known.remember(ids, answers)
+
+
+def at_once(manifest: Manifest, workers: int = 0) -> int:
+    """How many images to ask side by side: one per core (or ``workers``), and no more than there is memory for."""
+    largest_px = (manifest.frame["width"] * manifest.frame["height"]).max() if len(manifest) else 0
+    affordable = memory.available_bytes() // (BYTES_BESIDES + BYTES_PER_PIXEL * int(largest_px))
+    return max(1, min(workers or cores.usable(), affordable))
+
+
+def forget_others(answerings: Sequence[Answering]) -> None:
+    """Remove the answers of all files of the workspace but these: what a run asks next is its champion."""
+    wanted = {answering.folder for answering in answerings}
+    for folder in {folder.parent for folder in wanted if folder}:
+        for other in set(folder.iterdir()) - wanted if folder.is_dir() else ():
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _recipe() -> str:
+    """Digest of what an answer depends on, beside the image and the file."""
+    code = [digests.of_code(importlib.import_module(name)) for name in (*CODE, __name__)]
+    return digests.of_json([code, decoders(), importlib.metadata.version("onnxruntime")])

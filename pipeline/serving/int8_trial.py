@@ -188,11 +188,10 @@ def _answers(file: OnnxFile, rows: Manifest, context: Context) -> np.ndarray:
     """The class that the file names for each image, [images]."""
     import numpy as np
 
-    from pipeline.serving.answering import answer
-    from pipeline.serving.predictor import Predictor
+    from pipeline.serving.answering import Answering
 
-    predictor = Predictor(file)
-    return np.array(predictor.classes, dtype=object)[answer(predictor, rows, context, "int8 trial").argmax(1)]
+    answering = Answering(file, context)
+    return np.array(answering.classes, dtype=object)[answering.of(rows, "int8 trial").argmax(1)]
 
 
 def _figures(float32: np.ndarray, int8: np.ndarray, judges: _Judges) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.core.device import memory_format
+from pipeline.data.loading import as_tensor
 from pipeline.data.transforms import preprocess
 
 if TYPE_CHECKING:
@@ -18,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def reference(network: nn.Module, preprocessing: Preprocessing) -> Reference:
-    """uint8 [batch, height, width, 3] → probabilities, float32 [batch, classes], by torch on the CPU.
+    """Images, uint8 [height, width, 3] of any sizes → probabilities, float32 [images, classes], by torch on the CPU.
 
     ``network`` is laid out channels last, which changes no value of it and is a tenth faster, one image at a time.
     """
     network.to(memory_format=memory_format(torch.device("cpu")))
 
     @torch.inference_mode()
-    def probabilities(batch: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(batch).permute(0, 3, 1, 2)
-        return network(preprocess(images, preprocessing)).softmax(1).numpy()
+    def probabilities(images: Sequence[np.ndarray]) -> np.ndarray:
+        squares = torch.cat([preprocess(as_tensor(image)[None], preprocessing) for image in images])
+        return network(squares).softmax(1).numpy()
 
     return probabilities

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pipeline.evaluation.champion import ChampionPin
     from pipeline.evaluation.report import Latency, Metrics
     from pipeline.features.table import FeatureTable
+    from pipeline.serving.answering import Answering
     from pipeline.serving.onnx_file import OnnxFile
-    from pipeline.serving.predictor import Predictor
     from pipeline.training.record import TrainingRecord
 
 LEAKS_NAMED = 20
@@ -33,7 +33,6 @@ LEAKS_NAMED = 20
 class Params(base.Params):
     """How to score; nothing here changes the model."""
 
-    batch_size: int = Field(8, ge=1, description="images per call of ONNX Runtime; a few are fastest on a CPU")
     bootstrap: int = Field(2000, ge=100, description="resamples behind each 95 % interval")
     source_images: int = Field(1000, ge=0, description="at most this many held-out source images are scored")
     label_images: int = Field(
@@ -57,20 +56,20 @@ def run(
     """Answer every test image with both models, then score the answers to the labelled ones."""
     from pipeline.evaluation.assessment import Trial
     from pipeline.evaluation.predictions import Predictions
+    from pipeline.serving.answering import Answering, forget_others
     from pipeline.serving.onnx_file import OnnxFile
-    from pipeline.serving.predictor import Predictor
 
     pinned = champion.file(context.workspace)
     champion_model = OnnxFile.load(pinned) if pinned else None
-    challenger = Predictor(model, batch_size=params.batch_size)
-    reigning = Predictor(champion_model, batch_size=params.batch_size) if champion_model else None
+    challenger = Answering(model, context)
+    reigning = Answering(champion_model, context) if champion_model else None
     test = target_manifest.split("test")
-    ours = _panel("challenger", challenger, test, context)
-    theirs = _panel(champion.title, reigning, test, context) if reigning else None
+    ours = _panel("challenger", challenger, test)
+    theirs = _panel(champion.title, reigning, test) if reigning else None
     trial = Trial(target_manifest, ours, theirs, resamples=params.bootstrap, seed=context.seed)
     metrics = _metrics(
         trial.figures(target_features.array),
-        _source_figures(challenger, source_manifest, params, context),
+        _source_figures(challenger, source_manifest, params),
         _leak_figures(target_manifest, source_manifest),
         _label_figures(target_manifest, target_features, label_space, params),
         classes=label_space.classes,
@@ -78,7 +77,8 @@ def run(
         model_size_mb=model.size_mb,
         champion_size_mb=champion_model.size_mb if champion_model else None,
     )
-    latency = _latency(challenger, reigning, test, params, context)
+    latency = _latency(model, champion_model, test, params, context)
+    forget_others([challenger, reigning] if reigning else [challenger])
     outputs = {
         "metrics": metrics,
         "latency": latency,
@@ -88,11 +88,10 @@ def run(
     return Result(_line(metrics, latency), outputs)
 
 
-def _panel(title: str, predictor: Predictor, test: Manifest, context: Context) -> Panel:
+def _panel(title: str, answering: Answering, test: Manifest) -> Panel:
     from pipeline.evaluation.assessment import Panel
-    from pipeline.serving.answering import answer
 
-    return Panel(title, predictor.classes, answer(predictor, test, context, f"test images · {title}"))
+    return Panel(title, answering.classes, answering.of(test, f"test images · {title}"))
 
 
 def _metrics(*parts: dict[str, Any], **fields: Any) -> Metrics:
@@ -105,19 +104,17 @@ def _metrics(*parts: dict[str, Any], **fields: Any) -> Metrics:
     return Metrics(**fields)
 
 
-def _source_figures(
-    predictor: Predictor, source_manifest: Manifest, params: Params, context: Context
-) -> dict[str, Any]:
+def _source_figures(answering: Answering, source_manifest: Manifest, params: Params) -> dict[str, Any]:
     """Accuracy on held-out source images of the target's classes: the test split, or val where there is none."""
     import pandas as pd
 
     from pipeline.evaluation.scoring import per_slice
 
-    known = source_manifest.where(source_manifest.frame["label"].isin(predictor.classes))
+    known = source_manifest.where(source_manifest.frame["label"].isin(answering.classes))
     held_out = _sample(known.split("test") if len(known.split("test")) else known.split("val"), params.source_images)
     if not len(held_out):
         return {}
-    panel = _panel("source", predictor, held_out, context)
+    panel = _panel("source", answering, held_out)
     correct = panel.predicted == held_out.frame["label"].to_numpy(dtype=object).astype(str)
     slices = per_slice(pd.DataFrame({"domain": held_out.frame["domain"]}), correct)
     return {"source_accuracy": float(correct.mean()), "source_images": len(held_out), "slices": slices}
@@ -146,17 +143,19 @@ def _label_figures(
 
 
 def _latency(
-    challenger: Predictor, reigning: Predictor | None, test: Manifest, params: Params, context: Context
+    challenger: OnnxFile, reigning: OnnxFile | None, test: Manifest, params: Params, context: Context
 ) -> Latency:
-    """Time both models in turns on one image of the median size."""
+    """Time both models in turns, on all cores, on one image of the median size."""
     import numpy as np
 
     from pipeline.evaluation.report import Latency
     from pipeline.evaluation.timing import take_turns
+    from pipeline.serving.predictor import Predictor
 
     image = _typical_image(challenger, test, context)
     models = {"": challenger} | ({"champion_": reigning} if reigning else {})
-    times = take_turns({name: partial(model.run, image) for name, model in models.items()}, runs=params.latency_runs)
+    predictors = {name: Predictor(model) for name, model in models.items()}
+    times = take_turns({name: partial(one.run, image) for name, one in predictors.items()}, runs=params.latency_runs)
     figures = {
         f"{name}p{percent}_ms": round(float(np.percentile(taken, percent)), 3)
         for name, taken in times.items()
@@ -165,14 +164,14 @@ def _latency(
     return Latency(**figures, runs=len(times[""]), height_px=image.shape[1], width_px=image.shape[2])
 
 
-def _typical_image(predictor: Predictor, test: Manifest, context: Context) -> Any:
+def _typical_image(model: OnnxFile, test: Manifest, context: Context) -> Any:
     """The test image of median area as a batch of one, uint8 [1, height, width, 3]; grey where there is no image."""
     import numpy as np
 
     from pipeline.data.images import ImageStore
 
     if not len(test):
-        side_px = predictor.metadata["preprocessing"]["resize_px"]
+        side_px = model.metadata["preprocessing"]["resize_px"]
         return np.full((1, side_px, side_px, 3), 128, dtype=np.uint8)
     by_area = (test.frame["width"] * test.frame["height"]).rank(method="first")
     middle = test.where(by_area == len(test) // 2 + 1)

@@ -51,6 +51,7 @@ def run(
     ``source_manifest`` is read for int8 alone, where the target has no training image to calibrate on.
     """
     from pipeline.data.images import ImageStore
+    from pipeline.serving.answering import Answering, at_once
     from pipeline.serving.export import to_onnx
     from pipeline.serving.int8_trial import attempt
     from pipeline.serving.parity import compare
@@ -62,14 +63,16 @@ def run(
     split, rows = _parity_rows(target_manifest, params.parity_images)
     pixels = ImageStore(context.workspace, context.workers).pixels(rows)
     with one_thread():
-        parity = compare(
+        parity, answers = compare(
             reference(module, network.preprocessing),
-            Predictor(model),
+            Predictor(model, threads=1),
             track(pixels, what="parity", unit="images", total=len(rows)),
             split=split,
             batched_images=params.parity_batched_images,
             step=float(getattr(getattr(module, "head", None), "step", 0.0)),
+            at_once=at_once(rows, context.workers),
         )
+    Answering(model, context).remember(rows.frame["id"].tolist(), answers)
     line = _line(model.size_mb, parity)
     if params.int8:
         trial = attempt(

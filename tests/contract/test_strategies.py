@@ -240,9 +240,8 @@ def test_the_exported_file_answers_as_the_network(ran: Any, strategy: str, lasti
     module = trained.build()
     model = to_onnx(module, trained.preprocessing, trained.classes, trained.metadata)
     pixels = ImageStore(lasting_domains.workspace, 1).pixels(lasting_domains.target.split("test"))
-    report = compare(
-        reference(module, trained.preprocessing), Predictor(model), pixels, split="test", batch_sizes=(1, 7)
-    )
+    network = reference(module, trained.preprocessing)
+    report = compare(network, Predictor(model), pixels, split="test", batch_sizes=(1, 7)).report
     assert report.disagreements == 0
     assert report.max_probability_delta < 1e-4
 

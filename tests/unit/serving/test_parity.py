@@ -20,8 +20,10 @@ MIXED = [RANDOM.integers(0, 256, (size, size + 3, 3), dtype=np.uint8) for size i
 
 def test_an_honest_export_is_equal_at_every_batch_size(tiny_model, tiny_net, preprocessing):
     """Batch 1 takes the images at their own sizes, larger batches at one."""
-    report = compare(reference(tiny_net, preprocessing), Predictor(tiny_model), MIXED, split="test")
+    report, answers = compare(reference(tiny_net, preprocessing), Predictor(tiny_model), MIXED, split="test")
     assert 0 == report.disagreements
+    alone = [Predictor(tiny_model).run(image[None]).probabilities[0] for image in MIXED]
+    np.testing.assert_array_equal(answers, alone)
     assert report.max_probability_delta < 1e-4
     assert [(1, 10, 3), (2, 10, 1), (7, 10, 1), (32, 10, 1)] == [
         (batch.batch_size, batch.images, batch.sizes) for batch in report.batches
@@ -31,7 +33,7 @@ def test_an_honest_export_is_equal_at_every_batch_size(tiny_model, tiny_net, pre
 def test_another_network_is_found_out(tiny_model, tiny_net, preprocessing):
     """Every disagreement is counted, once per batch size, and the largest difference is kept."""
     honest = reference(tiny_net, preprocessing)
-    report = compare(lambda batch: honest(batch)[:, ::-1], Predictor(tiny_model), MIXED, split="test")
+    report = compare(lambda batch: honest(batch)[:, ::-1], Predictor(tiny_model), MIXED, split="test").report
     assert report.disagreements > 0
     assert report.max_probability_delta > 1e-2
 
@@ -44,7 +46,7 @@ def test_a_fault_in_large_batches_alone_is_found_out(tiny_model, tiny_net, prepr
             answers = super().run(batch)
             return answers._replace(probabilities=np.roll(answers.probabilities, 1, axis=0))
 
-    report = compare(reference(tiny_net, preprocessing), WrongInBatches(tiny_model), MIXED, split="test")
+    report = compare(reference(tiny_net, preprocessing), WrongInBatches(tiny_model), MIXED, split="test").report
     assert 0.0 < report.max_probability_delta
     assert report.batches[0].max_probability_delta < 1e-4 < report.batches[-1].max_probability_delta
 
@@ -61,14 +63,15 @@ def test_answers_that_are_no_numbers_are_disagreements(tiny_model, tiny_net, pre
 
     network = honest if who == "file" else lambda batch: np.full_like(honest(batch), np.nan)
     predictor = Predictor(tiny_model) if who == "network" else Absurd(tiny_model)
-    report = compare(network, predictor, MIXED, split="test", step=1.0)
+    report = compare(network, predictor, MIXED, split="test", step=1.0).report
     assert [10] * 4 == [batch.disagreements for batch in report.batches]
     assert (0, 1.0) == (report.ties, report.max_probability_delta)
 
 
 def test_large_batches_use_part_of_the_images(tiny_model, tiny_net, preprocessing):
     """``batched_images`` limits the larger batch sizes, not batch 1."""
-    report = compare(reference(tiny_net, preprocessing), Predictor(tiny_model), MIXED, split="train", batched_images=4)
+    honest = reference(tiny_net, preprocessing)
+    report = compare(honest, Predictor(tiny_model), MIXED, split="train", batched_images=4).report
     assert [10, 4, 4, 4] == [batch.images for batch in report.batches]
     assert (10, "train") == (report.images, report.split)
 
@@ -83,6 +86,21 @@ def test_the_network_answers_each_set_of_pixels_once(tiny_model, tiny_net, prepr
 
     compare(counting, Predictor(tiny_model), MIXED, split="test")
     assert 15 == len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize(("sides", "expected"), [([300] * 17, [8, 8, 1]), ([600] * 3, [3]), ([2000, 20, 1500], [1, 2])])
+def test_large_photos_are_answered_in_smaller_groups(tiny_net, preprocessing, sides, expected):
+    """Else eight of twelve megapixels, and what a resize makes of them, would have to fit in memory on each core."""
+    honest, groups = reference(tiny_net, preprocessing), []
+
+    def counting(images):
+        groups.append(len(images))
+        return honest(images)
+
+    answers = SimpleNamespace(run=lambda batch: SimpleNamespace(probabilities=honest(batch)))
+    photos = [np.zeros((side, side, 3), dtype=np.uint8) for side in sides]
+    compare(counting, answers, photos, split="test", batch_sizes=[], batched_images=0, at_once=1)
+    assert expected == groups
 
 
 @pytest.mark.parametrize("who", ["network", "file"])
@@ -124,7 +142,7 @@ def forest(batch):
 def test_a_head_with_steps_may_fall_to_the_other_side_of_a_tie():
     """Another class where the network's two best are all but equal is a tie; where they are not, a disagreement."""
     answers = flipped([[0.4, 0.5, 0.1], [0.4, 0.4, 0.2], [0.1, 0.9, 0.0]])
-    report = compare(forest, answers, NUMBERED, split="test", batch_sizes=[], step=0.1)
+    report = compare(forest, answers, NUMBERED, split="test", batch_sizes=[], step=0.1).report
     assert (1, 1, 0.1) == (report.ties, report.disagreements, report.step)
     assert (1, 1) == (report.batches[0].ties, report.batches[0].disagreements)
 
@@ -132,5 +150,5 @@ def test_a_head_with_steps_may_fall_to_the_other_side_of_a_tie():
 def test_without_steps_there_are_no_ties():
     """A continuous head has no excuse."""
     answers = flipped([[0.4, 0.5, 0.1], [0.4, 0.4, 0.2], [0.9, 0.1, 0.0]])
-    report = compare(forest, answers, NUMBERED, split="test", batch_sizes=[])
+    report = compare(forest, answers, NUMBERED, split="test", batch_sizes=[]).report
     assert (0, 1, 0.0) == (report.ties, report.disagreements, report.step)

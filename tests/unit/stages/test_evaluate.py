@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.known import Known
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.evaluation.champion import FOLDER, ChampionPin
@@ -74,7 +75,7 @@ def run(toy_domains, right):
             "target_features": SimpleNamespace(array=np.random.default_rng(0).normal(size=(len(target), 4))),
             "training": TRAINING,
         }
-        return evaluate.run(PARAMS, toy_domains.context(), **(inputs | changed))
+        return evaluate.run(PARAMS, changed.pop("context", toy_domains.context()), **(inputs | changed))
 
     return call
 
@@ -108,6 +109,37 @@ def test_the_champion_answers_the_same_images(run, toy_domains, wrong):
     assert "+1.000 against bars v1" in result.line
     predictions = result.outputs["predictions"].frame
     assert not (predictions["predicted"] == predictions["champion_predicted"]).any()
+
+
+@pytest.fixture
+def images_asked(monkeypatch):
+    """Of how many images a file is asked for its answer, from now on."""
+    asked, of = [], Known.recall
+
+    def noted(self, ids, found):
+        new = of(self, ids, found)
+        asked.append(len(new))
+        return new
+
+    monkeypatch.setattr(Known, "recall", noted)
+    return asked
+
+
+def test_a_champion_is_not_asked_again_what_it_answered_when_it_was_new(
+    run, toy_domains, tmp_path, right, wrong, images_asked
+):
+    """The run in which it was the challenger kept its answers; once it is no champion they are forgotten."""
+    context, other = toy_domains.context(cache=tmp_path / "cache"), exported(shift=2)
+    run(context=context, model=wrong)
+    second = run(context=context, model=right, champion=pin(toy_domains.workspace, wrong))
+    third = run(context=context, model=other, champion=pin(toy_domains.workspace, right))
+    # Its own, the champion's, on the source; the first had no champion.
+    assert [12, 12, 12, 0, 12, 12, 0, 12] == images_asked
+    assert 2 == len(list((tmp_path / "cache" / "answers").iterdir()))
+    for found, inputs in ((second, (right, wrong)), (third, (other, right))):
+        alone = run(model=inputs[0], champion=pin(toy_domains.workspace, inputs[1]))
+        assert alone.outputs["metrics"] == found.outputs["metrics"]
+        pd.testing.assert_frame_equal(alone.outputs["predictions"].frame, found.outputs["predictions"].frame)
 
 
 def test_without_labels_nothing_is_scored_and_nothing_breaks(run, toy_domains):

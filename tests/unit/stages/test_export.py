@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pipeline.data.preprocessing import Preprocessing
+from pipeline.serving import answering
+from pipeline.serving.answering import Answering
 from pipeline.serving.predictor import Predictor
 from pipeline.stages import export
 
@@ -44,6 +47,18 @@ def test_exports_and_compares_on_the_test_images(network, toy_domains):
     assert [1, 2, 7, 32] == [batch.batch_size for batch in parity.batches]
     assert "equal answers on 12 test images" in result.line
     assert CLASSES == Predictor(result.outputs["model"]).classes
+
+
+def test_the_files_answers_are_kept_for_who_asks_next(network, toy_domains, tmp_path, monkeypatch):
+    """Evaluate, for the same test images; the file that ships is the one that answered."""
+    context = toy_domains.context(cache=tmp_path / "cache")
+    inputs = {"network": network, "label_space": toy_domains.labels, "target_manifest": toy_domains.target}
+    model = export.run(export.Params(parity_images=7), context, **inputs).outputs["model"]
+    test, counted = toy_domains.target.split("test"), []
+    expected = Answering(model, toy_domains.context()).of(test, "images")
+    monkeypatch.setattr(answering, "track", lambda items, total, **_: counted.append(total) or items)
+    np.testing.assert_array_equal(expected, Answering(model, context).of(test, "images"))
+    assert [12 - 7] == counted
 
 
 def test_without_test_images_training_images_are_compared_and_it_says_so(network, toy_domains):
