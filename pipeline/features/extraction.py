@@ -84,7 +84,7 @@ def extract(
     missing = _missing(wanted, cache)
     if len(missing):
         _compute(weights, missing, cache, context, engine, device, options)
-    tables = [_table(weights, manifest, cache, options.dtype) for manifest in manifests]
+    tables = [_table(weights, manifest, cache, options.dtype, engine.name, device) for manifest in manifests]
     return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 
 
@@ -225,7 +225,14 @@ def forward(engine: Engine, images: Sequence[np.ndarray], batch_size: int) -> np
     return engine(torch.from_numpy(batch))[: len(images)]
 
 
-def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dtype: str) -> FeatureTable:
+def _table(
+    weights: BackboneWeights,
+    manifest: Manifest,
+    cache: FeatureCache,
+    dtype: str,
+    engine: Name,
+    device: torch.device,
+) -> FeatureTable:
     ids = manifest.frame["id"].tolist()
     facts = TableFacts(
         backbone=weights.name,
@@ -234,5 +241,7 @@ def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dt
         dtype=dtype,
         count=len(ids),
         feature_dim=weights.feature_dim,
+        engine=engine,
+        device=device.type if engine == "torch" else "cpu",
     )
     return FeatureTable(facts, ids, Gathered(cache, ids, weights.feature_dim, dtype))

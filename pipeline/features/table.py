@@ -26,6 +26,10 @@ class TableFacts(Document):
     dtype: str
     count: int
     feature_dim: int
+    engine: str = ""
+    """What computed them, ``torch`` or ``onnxruntime``; they round differently. Empty where nobody knows."""
+    device: str = ""
+    """Kind of device that they were computed on: ``cpu``, ``cuda`` or ``mps``."""
 
 
 @dataclass(frozen=True)

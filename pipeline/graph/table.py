@@ -101,7 +101,7 @@ STAGES = (
     Stage(
         "export",
         "ONNX with the preprocessing inside, proven equal to torch",
-        inputs=("network", "label_space", "target_manifest", "source_manifest"),
+        inputs=("network", "label_space", "target_manifest", "target_features", "source_manifest"),
         outputs=("model", "parity"),
     ),
     Stage(

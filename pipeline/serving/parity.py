@@ -108,6 +108,7 @@ def compare(
     batched_images: int = 128,
     step: float = 0.0,
     at_once: int = 2,
+    known: np.ndarray | None = None,
 ) -> Compared:
     """Hold the file's answers against the network's.
 
@@ -120,11 +121,13 @@ def compare(
         batched_images: this many of the images are used for each batch size above 1.
         step: of the network's head; see :class:`ParityReport`.
         at_once: threads that ask.
+        known: the network's answers to ``images``, each alone, float32 [images, classes]; None asks it.
     """
     even, answers = _Even(batched_images), []
 
-    def by_both(group: list[np.ndarray]) -> tuple[list[Answered], np.ndarray]:
-        expected = zip(group, reference(group), strict=True)
+    def by_both(numbered: list[tuple[int, np.ndarray]]) -> tuple[list[Answered], np.ndarray]:
+        numbers, group = zip(*numbered, strict=True)
+        expected = zip(group, reference(group) if known is None else known[list(numbers)], strict=True)
         return list(expected), np.concatenate([predictor.run(image[None]).probabilities for image in group])
 
     def noted(parts: Iterable[tuple[list[Answered], np.ndarray]]) -> Iterator[tuple[list[Answered], np.ndarray]]:
@@ -134,7 +137,7 @@ def compare(
             yield answered, found
 
     # Threads end with what they were started for, whichever side fails.
-    with contextlib.closing(mapped_ahead(by_both, _groups(images), at_once, per_thread=2)) as alone:
+    with contextlib.closing(mapped_ahead(by_both, _groups(enumerate(images)), at_once, per_thread=2)) as alone:
         batches = [_compare(noted(alone), 1, step)]
     expected = even.answered(reference, at_once)
     for size in batch_sizes:
@@ -154,12 +157,13 @@ def compare(
     return Compared(report, np.concatenate(answers))
 
 
-def _groups(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """At most :data:`REFERENCE_BATCH` images, and not much more than :data:`REFERENCE_PIXELS`."""
-    group: list[np.ndarray] = []
-    for image in images:
-        group.append(image)
-        if len(group) == REFERENCE_BATCH or sum(image.shape[0] * image.shape[1] for image in group) >= REFERENCE_PIXELS:
+def _groups(images: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """At most :data:`REFERENCE_BATCH` images, and not much more than :data:`REFERENCE_PIXELS`, with their numbers."""
+    group: list[tuple[int, np.ndarray]] = []
+    for number, image in images:
+        group.append((number, image))
+        pixels = sum(one.shape[0] * one.shape[1] for _, one in group)
+        if len(group) == REFERENCE_BATCH or pixels >= REFERENCE_PIXELS:
             yield group
             group = []
     if group:

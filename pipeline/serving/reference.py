@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from pipeline.data.manifest import Manifest
     from pipeline.data.preprocessing import Preprocessing
+    from pipeline.features.table import FeatureTable
+    from pipeline.models.network import Network, TrainedNetwork
     from pipeline.serving.parity import Reference
+
+HEAD_BATCH = 64
+"""Features that a head answers together: some compare each with thousands of others."""
 
 
 def reference(network: nn.Module, preprocessing: Preprocessing) -> Reference:
@@ -32,3 +38,20 @@ def reference(network: nn.Module, preprocessing: Preprocessing) -> Reference:
         return network(squares).softmax(1).numpy()
 
     return probabilities
+
+
+@torch.inference_mode()
+def known_answers(trained: TrainedNetwork, network: Network, table: FeatureTable, rows: Manifest) -> np.ndarray | None:
+    """The network's answers to the images of ``rows``, float32 [images, classes], by its head alone.
+
+    The table holds what the backbone makes of them. Against these answers the file is also held to what the head was
+    fitted to. None where the table is not what :func:`reference` would compute: the backbone has learnt since, the
+    features are rounded to half precision, or come from a GPU or another engine than torch.
+    """
+    facts, ours = table.facts, trained.facts
+    is_same = (facts.backbone_digest, facts.preprocessing_digest) == (ours.backbone_digest, ours.preprocessing.digest)
+    is_exact = (facts.dtype, facts.engine, facts.device) == ("float32", "torch", "cpu")
+    if not (is_same and is_exact and trained.keeps_backbone):
+        return None
+    parts = torch.from_numpy(table.of(rows)).split(HEAD_BATCH)
+    return torch.cat([network.head(features).softmax(1) for features in parts]).numpy()

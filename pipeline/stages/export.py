@@ -18,6 +18,7 @@ from pipeline.core.progress import track
 if TYPE_CHECKING:
     from pipeline.data.labels import LabelSpace
     from pipeline.data.manifest import Manifest
+    from pipeline.features.table import FeatureTable
     from pipeline.models.network import TrainedNetwork
     from pipeline.serving.parity import ParityReport
 
@@ -26,7 +27,7 @@ class Params(base.Params):
     """How thoroughly parity is proven, and whether the file may be quantised."""
 
     parity_images: int = Field(1000, ge=1, description="at most this many test images are compared at batch 1")
-    parity_batched_images: int = Field(128, ge=1, description="at most this many at each of the batch sizes 2, 7, 32")
+    parity_batched_images: int = Field(64, ge=1, description="at most this many at each of the batch sizes 2, 7, 32")
     int8: bool = Field(False, description="quantise to 8 bits, and ship that file unless it loses too much accuracy")
     int8_max_drop: float = Field(0.01, ge=0, le=1, description="largest loss of accuracy at which the int8 file ships")
     int8_calibration_images: int = Field(128, ge=1, description="at most this many training images set its ranges")
@@ -44,10 +45,12 @@ def run(
     network: TrainedNetwork,
     label_space: LabelSpace,
     target_manifest: Manifest,
+    target_features: FeatureTable | None = None,
     source_manifest: Manifest | None = None,
 ) -> Result:
     """Export, then compare the file with the network; whether they are close enough is a gate's affair.
 
+    ``target_features`` spare the network what its backbone has computed before.
     ``source_manifest`` is read for int8 alone, where the target has no training image to calibrate on.
     """
     from pipeline.data.images import ImageStore
@@ -56,7 +59,7 @@ def run(
     from pipeline.serving.int8_trial import attempt
     from pipeline.serving.parity import compare
     from pipeline.serving.predictor import Predictor
-    from pipeline.serving.reference import reference
+    from pipeline.serving.reference import known_answers, reference
 
     module = network.build()
     model = to_onnx(module, network.preprocessing, label_space.classes, network.metadata)
@@ -71,6 +74,7 @@ def run(
             batched_images=params.parity_batched_images,
             step=float(getattr(getattr(module, "head", None), "step", 0.0)),
             at_once=at_once(rows, context.workers),
+            known=None if target_features is None else known_answers(network, module, target_features, rows),
         )
     Answering(model, context).remember(rows.frame["id"].tolist(), answers)
     line = _line(model.size_mb, parity)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,13 @@ from pipeline.core.params import PluginParams
 from pipeline.data.images import ImageStore
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation.domains import DomainReport
+from pipeline.features.table import FeatureTable
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import TrainedNetwork
 from pipeline.serving.export import to_onnx
 from pipeline.serving.parity import compare
 from pipeline.serving.predictor import Predictor
-from pipeline.serving.reference import reference
+from pipeline.serving.reference import known_answers, reference
 from pipeline.stages import features, train
 from pipeline.training.classifiers import heads
 from pipeline.training.needs import NEEDS
@@ -244,6 +245,28 @@ def test_the_exported_file_answers_as_the_network(ran: Any, strategy: str, lasti
     report = compare(network, Predictor(model), pixels, split="test", batch_sizes=(1, 7)).report
     assert report.disagreements == 0
     assert report.max_probability_delta < 1e-4
+
+
+@pytest.fixture(scope="session")
+def table(lasting_domains: Any, pretrained: BackboneWeights) -> FeatureTable:
+    """What the pretrained backbone makes of every target image."""
+    manifests = {"source_manifest": lasting_domains.source, "target_manifest": lasting_domains.target}
+    outputs = features.run(features.Params(), lasting_domains.context(), backbone=pretrained, **manifests).outputs
+    return cast(FeatureTable, outputs["target_features"])
+
+
+def test_features_stand_for_a_backbone_that_was_kept(
+    ran: Any, strategy: str, lasting_domains: Any, table: FeatureTable
+) -> None:
+    """The head answers them as the network answers the images; of a backbone that has learnt they tell nothing."""
+    trained, rows = ran(strategy, "plain")["network"], lasting_domains.target.split("test")
+    module = trained.build()
+    known = known_answers(trained, module, table, rows)
+    assert trained.keeps_backbone == (known is not None)
+    if known is not None:
+        images = list(ImageStore(lasting_domains.workspace, 1).pixels(rows))
+        one_flip = float(getattr(module.head, "step", 0.0))
+        np.testing.assert_allclose(known, reference(module, trained.preprocessing)(images), atol=1e-5 + one_flip)
 
 
 @pytest.mark.parametrize("strategy", ["lp_ft", "partial"])

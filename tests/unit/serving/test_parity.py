@@ -88,6 +88,25 @@ def test_the_network_answers_each_set_of_pixels_once(tiny_model, tiny_net, prepr
     assert 15 == len(seen) == len(set(seen))
 
 
+def test_what_the_network_is_known_to_answer_it_is_not_asked(tiny_model, tiny_net, preprocessing):
+    """But for images that were brought to the first one's size; a wrong answer is found out."""
+    honest, asked = reference(tiny_net, preprocessing), []
+
+    def counting(images):
+        asked.extend(images)
+        return honest(images)
+
+    known = np.concatenate([honest([image]) for image in MIXED])
+    plain = compare(honest, Predictor(tiny_model), MIXED, split="test").report
+    spared = compare(counting, Predictor(tiny_model), MIXED, split="test", known=known).report
+    assert 5 == len(asked)
+    assert (0, 10, 4) == (spared.disagreements, spared.images, len(spared.batches))
+    assert pytest.approx(plain.max_probability_delta, abs=1e-6) == spared.max_probability_delta
+    known[[3, 7]] = known[[3, 7], ::-1]
+    found = compare(honest, Predictor(tiny_model), MIXED, split="test", known=known).report
+    assert 2 == found.batches[0].disagreements
+
+
 @pytest.mark.parametrize(("sides", "expected"), [([300] * 17, [8, 8, 1]), ([600] * 3, [3]), ([2000, 20, 1500], [1, 2])])
 def test_large_photos_are_answered_in_smaller_groups(tiny_net, preprocessing, sides, expected):
     """Else eight of twelve megapixels, and what a resize makes of them, would have to fit in memory on each core."""
