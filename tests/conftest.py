@@ -7,7 +7,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.register_profile("search", max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where this process and those it starts put temporary files: what is left there goes with pytest's own."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+
 
 SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
 

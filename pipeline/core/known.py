@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Store(Protocol):
-    """Rows of figures by image id, such as :class:`~pipeline.features.cache.FeatureCache`."""
+    """Rows of figures by image id."""
 
     def __contains__(self, image_id: str) -> bool: ...
 

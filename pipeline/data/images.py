@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,7 +158,7 @@ class ImageStore:
         """Decoded images in manifest order, each uint8 (height, width, 3)."""
         return self.each(manifest, lambda image: image)
 
-    def each(self, manifest: Manifest, make: Callable[[np.ndarray], Made]) -> Iterator[Made]:
+    def each(self, manifest: Manifest, make: Callable[[np.ndarray], Made]) -> Generator[Made, None, None]:
         """What ``make`` makes of each decoded image, uint8 (height, width, 3), in manifest order.
 
         Decoding and ``make`` run ahead on threads, while the caller computes with what is there.

@@ -92,6 +92,7 @@ class ImageBank:
     def _squares(self, manifest: Manifest, *, quiet: bool) -> Tensor:
         side = training_side_px(self.preprocessing)
         squares = torch.empty((len(manifest), 3, side, side), dtype=torch.uint8)
+        found: Iterator[Tensor]
         found = self._store.each(manifest, lambda image: training_square(as_tensor(image), self.preprocessing))
         if not quiet:
             found = track(found, what="decode", unit="images", total=len(manifest))

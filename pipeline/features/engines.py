@@ -9,6 +9,7 @@ their digests: damaged, they are measured and exported anew.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from pipeline.core import checked, digests
 from pipeline.core.device import SMALL_IMAGE_PX, memory_format, one_thread
 from pipeline.core.files import Document
 from pipeline.core.onnx_session import session_options
+from pipeline.data.images import decoders
 from pipeline.data.transforms import normalise
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.onnx_graph import onnx_graph
@@ -105,6 +107,23 @@ def rounding(engine: Name) -> list[str | int]:
     """What decides the last bits of a feature beside weights, images, batch size and kind of device."""
     images = [ONNX_IMAGES] if engine == "onnxruntime" else []
     return [engine, importlib.metadata.version(engine), *images]
+
+
+CODE = (
+    "pipeline.data.images",
+    "pipeline.data.loading",
+    "pipeline.data.transforms",
+    "pipeline.features.extraction",
+    "pipeline.models.network",
+    "pipeline.models.small_cnn",
+)
+"""What lies between an image's bytes and its features, beside this module, the weights and the libraries."""
+
+
+def recipe(engine: Name, device_type: str) -> str:
+    """Digest of what decides an image's features beside its bytes, the weights, their preprocessing and batch size."""
+    code = [digests.of_code(importlib.import_module(name)) for name in (*CODE, __name__)]
+    return digests.of_json([code, decoders(), rounding(engine), device_type if engine == "torch" else "cpu"])
 
 
 def _session(content: bytes, threads: int) -> InferenceSession:

@@ -28,7 +28,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
 from pipeline.features.cache import FeatureCache, Gathered
-from pipeline.features.engines import Chosen, Engine, Name, choose, rounding
+from pipeline.features.engines import Chosen, Engine, Name, choose, recipe
 from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
@@ -84,19 +84,19 @@ def extract(
     missing = _missing(wanted, cache)
     if len(missing):
         _compute(weights, missing, cache, context, engine, device, options)
-    tables = [_table(weights, manifest, cache, options.dtype, engine.name, device) for manifest in manifests]
+    how = recipe(engine.name, device.type)
+    tables = [_table(weights, manifest, cache, options.dtype, how) for manifest in manifests]
     return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 
 
 def _folder(
     weights: BackboneWeights, context: Context, device: torch.device, options: ExtractionOptions, engine: Name
 ) -> Path | None:
-    """Batch size, kind of device and engine are in the name because they round differently."""
+    """What is computed otherwise, or rounds differently, lies elsewhere."""
     if context.cache is None:
         return None
     content = [weights.digest, weights.preprocessing.digest, options.dtype]
-    rounds = [options.batch_size, device.type, *rounding(engine)]
-    return context.cache / "features" / digests.of_json([content, rounds])
+    return context.cache / "features" / digests.of_json([content, options.batch_size, recipe(engine, device.type)])
 
 
 def _each_once(manifests: list[Manifest]) -> Manifest:
@@ -225,14 +225,7 @@ def forward(engine: Engine, images: Sequence[np.ndarray], batch_size: int) -> np
     return engine(torch.from_numpy(batch))[: len(images)]
 
 
-def _table(
-    weights: BackboneWeights,
-    manifest: Manifest,
-    cache: FeatureCache,
-    dtype: str,
-    engine: Name,
-    device: torch.device,
-) -> FeatureTable:
+def _table(weights: BackboneWeights, manifest: Manifest, cache: FeatureCache, dtype: str, how: str) -> FeatureTable:
     ids = manifest.frame["id"].tolist()
     facts = TableFacts(
         backbone=weights.name,
@@ -241,7 +234,6 @@ def _table(
         dtype=dtype,
         count=len(ids),
         feature_dim=weights.feature_dim,
-        engine=engine,
-        device=device.type if engine == "torch" else "cpu",
+        recipe=how,
     )
     return FeatureTable(facts, ids, Gathered(cache, ids, weights.feature_dim, dtype))

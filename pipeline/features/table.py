@@ -26,10 +26,8 @@ class TableFacts(Document):
     dtype: str
     count: int
     feature_dim: int
-    engine: str = ""
-    """What computed them, ``torch`` or ``onnxruntime``; they round differently. Empty where nobody knows."""
-    device: str = ""
-    """Kind of device that they were computed on: ``cpu``, ``cuda`` or ``mps``."""
+    recipe: str = ""
+    """As :func:`pipeline.features.engines.recipe` says; empty where nobody knows how they were computed."""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,18 @@ test images when evaluate wants to know, and the champion answered them when it 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import platform
 import shutil
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.core import cores, digests, memory
+from pipeline.core.batches import batched
 from pipeline.core.known import Known
 from pipeline.core.progress import track
 from pipeline.data.images import ImageStore, decoders
@@ -25,8 +27,6 @@ from pipeline.features.cache import FeatureCache
 from pipeline.serving.predictor import Predictor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from pipeline.core.context import Context
@@ -35,55 +35,53 @@ if TYPE_CHECKING:
 BYTES_PER_PIXEL, BYTES_BESIDES = 32, 128 * 10**6
 """Of memory for an image at work: by its own pixels (resnet18 took 13), and for the network's layers (22 MB)."""
 
+KEEP_EVERY = 1024
+"""Answers: what a kill costs at most."""
+
 CODE = ("pipeline.core.onnx_session", "pipeline.data.images", "pipeline.serving.predictor")
 """What lies between an image's bytes and an answer, beside this module, the file and the libraries."""
 
 
 class Answering:
-    """One file in one workspace."""
+    """One file in one workspace.
+
+    Raises:
+        BundleError: it is no model that Graftline exported.
+    """
 
     def __init__(self, model: OnnxFile, context: Context) -> None:
-        self._model, self._context = model, context
-        self._known = Known(FeatureCache(self.folder) if self.folder else None, "answers")
-
-    @property
-    def folder(self) -> Path | None:
+        self._context = context
+        self.predictor = Predictor(model, threads=1)
+        cache = context.cache
+        self.folder = cache / "answers" / digests.of_json([model.digest, _recipe()]) if cache else None
         """Where answers of this file are kept, float32 [classes] for each image; None where nothing is."""
-        cache = self._context.cache
-        return cache / "answers" / digests.of_json([self._model.digest, _recipe()]) if cache else None
-
-    @property
-    def classes(self) -> list[str]:
-        """What the columns of answers stand for."""
-        names: list[str] = self._model.metadata["classes"]
-        return names
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        return Predictor(self._model, threads=1)
+        self._known = Known(FeatureCache(self.folder) if self.folder else None, "answers")
 
     def of(self, manifest: Manifest, what: str) -> NDArray[np.float32]:
         """Probabilities, float32 [images, classes], in the manifest's order; ``what`` is told of progress."""
         ids = manifest.frame["id"].tolist()
-        answers = np.empty((len(ids), len(self.classes)), dtype=np.float32)
+        answers = np.empty((len(ids), len(self.predictor.classes)), dtype=np.float32)
         new = self._known.recall(ids, answers)
-        asked = Manifest(manifest.frame.iloc[new])
+        asked = Manifest(manifest.frame.iloc[new].reset_index(drop=True))
         store = ImageStore(self._context.workspace, at_once(asked, self._context.workers))
-        answered = store.each(asked, lambda image: self._predictor.run(image[None]).probabilities[0])
-        for row, answer in zip(new, track(answered, what=what, unit="images", total=len(new)), strict=True):
-            answers[row] = answer
-        self.remember([ids[row] for row in new], answers[new])
+        with contextlib.closing(store.each(asked, self.predictor.alone)) as answered:
+            told = track(answered, what=what, unit="images", total=len(new))
+            for part in batched(zip(new, told, strict=True), KEEP_EVERY):
+                rows = [row for row, _ in part]
+                answers[rows] = [answer for _, answer in part]
+                self.remember([ids[row] for row in rows], answers[rows])
         return answers
 
     def remember(self, ids: Sequence[str], answers: NDArray[np.float32]) -> None:
-        """Keep what the file has answered to each of these images alone, on one thread: [images, classes]."""
+        """Keep what :attr:`predictor` has answered to each of these images alone, [images, classes]."""
         self._known.remember(ids, answers)
 
 
-def at_once(manifest: Manifest, workers: int = 0) -> int:
-    """How many images to ask side by side: one per core (or ``workers``), and no more than there is memory for."""
+def at_once(manifest: Manifest, workers: int = 0, images: int = 1) -> int:
+    """On how many threads to ask for ``images`` of the manifest each: one per core (or ``workers``), and no more than
+    there is memory for."""
     largest_px = (manifest.frame["width"] * manifest.frame["height"]).max() if len(manifest) else 0
-    affordable = memory.available_bytes() // (BYTES_BESIDES + BYTES_PER_PIXEL * int(largest_px))
+    affordable = memory.available_bytes() // (images * (BYTES_BESIDES + BYTES_PER_PIXEL * int(largest_px)))
     return max(1, min(workers or cores.usable(), affordable))
 
 
@@ -98,4 +96,4 @@ def forget_others(answerings: Sequence[Answering]) -> None:
 def _recipe() -> str:
     """Digest of what an answer depends on, beside the image and the file."""
     code = [digests.of_code(importlib.import_module(name)) for name in (*CODE, __name__)]
-    return digests.of_json([code, decoders(), importlib.metadata.version("onnxruntime")])
+    return digests.of_json([code, decoders(), importlib.metadata.version("onnxruntime"), platform.machine()])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.core.context import Context
     from pipeline.data.manifest import Manifest
+    from pipeline.serving.answering import Answering
     from pipeline.serving.onnx_file import OnnxFile
 
 MEASURED_IMAGES = 2000
@@ -117,6 +118,7 @@ def attempt(
         max_drop: largest loss of accuracy that ships, in [0, 1].
     """
     from pipeline.data.images import ImageStore
+    from pipeline.serving.answering import Answering
     from pipeline.serving.quantisation import quantise
 
     domain, calibration = _calibration(target, source, calibration_images)
@@ -129,8 +131,9 @@ def attempt(
     int8 = quantise(model, track(pixels, what="int8 calibration", unit="images", total=len(calibration)))
     facts["size_int8_mb"] = int8.size_mb
     measured: list[str] = []
+    float32_file, int8_file = Answering(model, context), Answering(int8, context)
     for chosen in _judges(target, calibration):
-        figures = _figures(_answers(model, chosen.rows, context), _answers(int8, chosen.rows, context), chosen)
+        figures = _figures(_answers(float32_file, chosen.rows), _answers(int8_file, chosen.rows), chosen)
         facts |= _further(figures) if measured else figures
         measured.append(_measured(figures))
         if figures["drop"] > max_drop:
@@ -184,14 +187,11 @@ def _judges(target: Manifest, calibration: Manifest) -> list[_Judges]:
     return chosen
 
 
-def _answers(file: OnnxFile, rows: Manifest, context: Context) -> np.ndarray:
+def _answers(file: Answering, rows: Manifest) -> np.ndarray:
     """The class that the file names for each image, [images]."""
     import numpy as np
 
-    from pipeline.serving.answering import Answering
-
-    answering = Answering(file, context)
-    return np.array(answering.classes, dtype=object)[answering.of(rows, "int8 trial").argmax(1)]
+    return np.array(file.predictor.classes, dtype=object)[file.of(rows, "int8 trial").argmax(1)]
 
 
 def _figures(float32: np.ndarray, int8: np.ndarray, judges: _Judges) -> dict[str, Any]:

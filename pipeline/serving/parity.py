@@ -2,7 +2,8 @@
 
 At batch 1 every image keeps its own size, so that the compiled resize is tried on the sizes that occur. Larger batches
 need images of one size: they are brought to the size of the first, and both sides see the same pixels. The network
-answers each set of pixels once; the file answers them at every batch size.
+answers each set of pixels once, or not at all where features stand for its backbone; the file answers them at every
+batch size.
 
 Heads that compare (trees, nearest neighbours) jump: where a feature lies on a threshold up to the last bit of a float,
 network and file may fall to different sides. ``step`` is the largest change of a probability that one such comparison
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -85,6 +86,8 @@ class ParityReport(Document):
     """Largest absolute difference of any probability, over all batch sizes."""
     step: float = 0.0
     """Largest change of a probability that one flipped comparison can cause; 0 for continuous heads."""
+    against: Literal["network", "features"] = "network"
+    """At batch 1: what the network answers, or its head to the features that the same backbone has computed before."""
     batches: list[BatchParity]
     quantisation: Quantisation | None = None
     """Where an int8 file was tried: what it cost, and whether it ships in the place of the float32 file."""
@@ -105,30 +108,31 @@ def compare(
     *,
     split: str,
     batch_sizes: Iterable[int] = BATCH_SIZES,
-    batched_images: int = 128,
+    batched_images: int = 64,
     step: float = 0.0,
-    at_once: int = 2,
+    at_once: Callable[[int], int] = lambda _: 2,
     known: np.ndarray | None = None,
 ) -> Compared:
     """Hold the file's answers against the network's.
 
     Args:
         reference: the trained network behind torch's preprocessing.
-        predictor: the exported file; one thread of its own is enough.
-        images: uint8 [height, width, 3] of any sizes, at least one; read once.
+        predictor: the exported file, on one thread; it is asked on several.
+        images: uint8 [height, width, 3] of any sizes; read once.
         split: where the images come from.
         batch_sizes: to try; 1 is always tried, on all images.
         batched_images: this many of the images are used for each batch size above 1.
         step: of the network's head; see :class:`ParityReport`.
-        at_once: threads that ask.
+        at_once: on how many threads to ask for so many images at a time.
         known: the network's answers to ``images``, each alone, float32 [images, classes]; None asks it.
     """
-    even, answers = _Even(batched_images), []
+    even, answers = _Even(batched_images), [np.zeros((0, len(predictor.classes)), dtype=np.float32)]
+    together = REFERENCE_BATCH if known is None else 1
 
     def by_both(numbered: list[tuple[int, np.ndarray]]) -> tuple[list[Answered], np.ndarray]:
         numbers, group = zip(*numbered, strict=True)
         expected = zip(group, reference(group) if known is None else known[list(numbers)], strict=True)
-        return list(expected), np.concatenate([predictor.run(image[None]).probabilities for image in group])
+        return list(expected), np.stack([predictor.alone(image) for image in group])
 
     def noted(parts: Iterable[tuple[list[Answered], np.ndarray]]) -> Iterator[tuple[list[Answered], np.ndarray]]:
         for answered, found in parts:
@@ -137,13 +141,14 @@ def compare(
             yield answered, found
 
     # Threads end with what they were started for, whichever side fails.
-    with contextlib.closing(mapped_ahead(by_both, _groups(enumerate(images)), at_once, per_thread=2)) as alone:
+    groups = _groups(enumerate(images), together)
+    with contextlib.closing(mapped_ahead(by_both, groups, at_once(together), per_thread=2)) as alone:
         batches = [_compare(noted(alone), 1, step)]
-    expected = even.answered(reference, at_once)
+    expected = even.answered(reference, at_once(REFERENCE_BATCH))
     for size in batch_sizes:
         if size > 1:
-            with contextlib.closing(_in_batches(expected, predictor, size, at_once)) as together:
-                batches.append(_compare(together, size, step))
+            with contextlib.closing(_in_batches(expected, predictor, size, at_once(size))) as parts:
+                batches.append(_compare(parts, size, step))
     report = ParityReport(
         images=batches[0].images,
         split=split,
@@ -152,18 +157,19 @@ def compare(
         jumps=sum(batch.jumps for batch in batches),
         max_probability_delta=max(batch.max_probability_delta for batch in batches),
         step=step,
+        against="network" if known is None else "features",
         batches=batches,
     )
     return Compared(report, np.concatenate(answers))
 
 
-def _groups(images: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """At most :data:`REFERENCE_BATCH` images, and not much more than :data:`REFERENCE_PIXELS`, with their numbers."""
+def _groups(images: Iterable[tuple[int, np.ndarray]], size: int) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """At most ``size`` images, and not much more than :data:`REFERENCE_PIXELS`, with their numbers."""
     group: list[tuple[int, np.ndarray]] = []
     for number, image in images:
         group.append((number, image))
         pixels = sum(one.shape[0] * one.shape[1] for _, one in group)
-        if len(group) == REFERENCE_BATCH or pixels >= REFERENCE_PIXELS:
+        if len(group) == size or pixels >= REFERENCE_PIXELS:
             yield group
             group = []
     if group:
@@ -244,7 +250,7 @@ class _Even:
 
 
 def _small(height: int, width: int) -> tuple[int, int]:
-    """The size itself, or the same shape with ``EVEN_SIDE_PX`` for its longer side: 128 photos must fit in memory."""
+    """The size itself, or the same shape with ``EVEN_SIDE_PX`` for its longer side: all kept must fit in memory."""
     factor = min(1.0, EVEN_SIDE_PX / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 

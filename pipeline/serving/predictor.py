@@ -92,6 +92,11 @@ class Predictor:
             return Outputs(*self.session.run(["logits", "probabilities"], {"images": batch}))
         return Outputs(*_run_limited(self.session, batch, self.origin))
 
+    def alone(self, image: np.ndarray) -> np.ndarray:
+        """Probabilities of one uint8 image [height, width, 3], float32 [classes]."""
+        probabilities: np.ndarray = self.run(image[None]).probabilities[0]
+        return probabilities
+
     def outputs(self, images: Iterable[np.ndarray]) -> Outputs:
         """Answers for uint8 images [height, width, 3] of any sizes, in their order."""
         positions, logits, probabilities = [], [], []

@@ -10,6 +10,7 @@ import torch
 from pipeline.core.device import memory_format
 from pipeline.data.loading import as_tensor
 from pipeline.data.transforms import preprocess
+from pipeline.features.engines import recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,11 +47,12 @@ def known_answers(trained: TrainedNetwork, network: Network, table: FeatureTable
 
     The table holds what the backbone makes of them. Against these answers the file is also held to what the head was
     fitted to. None where the table is not what :func:`reference` would compute: the backbone has learnt since, the
-    features are rounded to half precision, or come from a GPU or another engine than torch.
+    features are rounded to half precision, come from a GPU or another engine than torch, or were computed before the
+    code or a decoder changed: file and network would not see the same pixels.
     """
     facts, ours = table.facts, trained.facts
     is_same = (facts.backbone_digest, facts.preprocessing_digest) == (ours.backbone_digest, ours.preprocessing.digest)
-    is_exact = (facts.dtype, facts.engine, facts.device) == ("float32", "torch", "cpu")
+    is_exact = (facts.dtype, facts.recipe) == ("float32", recipe("torch", "cpu"))
     if not (is_same and is_exact and trained.keeps_backbone):
         return None
     parts = torch.from_numpy(table.of(rows)).split(HEAD_BATCH)

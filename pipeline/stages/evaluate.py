@@ -91,7 +91,7 @@ def run(
 def _panel(title: str, answering: Answering, test: Manifest) -> Panel:
     from pipeline.evaluation.assessment import Panel
 
-    return Panel(title, answering.classes, answering.of(test, f"test images · {title}"))
+    return Panel(title, answering.predictor.classes, answering.of(test, f"test images · {title}"))
 
 
 def _metrics(*parts: dict[str, Any], **fields: Any) -> Metrics:
@@ -110,7 +110,7 @@ def _source_figures(answering: Answering, source_manifest: Manifest, params: Par
 
     from pipeline.evaluation.scoring import per_slice
 
-    known = source_manifest.where(source_manifest.frame["label"].isin(answering.classes))
+    known = source_manifest.where(source_manifest.frame["label"].isin(answering.predictor.classes))
     held_out = _sample(known.split("test") if len(known.split("test")) else known.split("val"), params.source_images)
     if not len(held_out):
         return {}

@@ -6,6 +6,7 @@ float32.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -45,7 +46,7 @@ def run(
     network: TrainedNetwork,
     label_space: LabelSpace,
     target_manifest: Manifest,
-    target_features: FeatureTable | None = None,
+    target_features: FeatureTable,
     source_manifest: Manifest | None = None,
 ) -> Result:
     """Export, then compare the file with the network; whether they are close enough is a gate's affair.
@@ -58,25 +59,26 @@ def run(
     from pipeline.serving.export import to_onnx
     from pipeline.serving.int8_trial import attempt
     from pipeline.serving.parity import compare
-    from pipeline.serving.predictor import Predictor
     from pipeline.serving.reference import known_answers, reference
 
     module = network.build()
     model = to_onnx(module, network.preprocessing, label_space.classes, network.metadata)
     split, rows = _parity_rows(target_manifest, params.parity_images)
-    pixels = ImageStore(context.workspace, context.workers).pixels(rows)
+    answering = Answering(model, context)
+    side_by_side = partial(at_once, rows, context.workers)
+    pixels = ImageStore(context.workspace, side_by_side()).pixels(rows)
     with one_thread():
         parity, answers = compare(
             reference(module, network.preprocessing),
-            Predictor(model, threads=1),
+            answering.predictor,
             track(pixels, what="parity", unit="images", total=len(rows)),
             split=split,
             batched_images=params.parity_batched_images,
             step=float(getattr(getattr(module, "head", None), "step", 0.0)),
-            at_once=at_once(rows, context.workers),
-            known=None if target_features is None else known_answers(network, module, target_features, rows),
+            at_once=side_by_side,
+            known=known_answers(network, module, target_features, rows),
         )
-    Answering(model, context).remember(rows.frame["id"].tolist(), answers)
+    answering.remember(rows.frame["id"].tolist(), answers)
     line = _line(model.size_mb, parity)
     if params.int8:
         trial = attempt(

@@ -29,8 +29,8 @@ def test_the_compiler_is_not_loaded(use):
 
 
 def test_torchvision_alone_loads_it():
-    """Once this fails the stand-in has had its day."""
-    assert told(f"import sys, torchvision; {LOADED}") == "sympy torch._dynamo torch._dynamo.utils"
+    """Once this fails the stand-in has had its day, and pipeline.core.lean_imports can go."""
+    assert "torch._dynamo" in told(f"import sys, torchvision; {LOADED}")
 
 
 def test_what_asks_the_compiler_gets_its_answer():

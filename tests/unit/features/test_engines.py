@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from pipeline.core import digests
 from pipeline.features import engines
-from pipeline.features.engines import ONNX_IMAGES, Measured, OnnxEngine, TorchEngine, choose, measure
+from pipeline.features.engines import ONNX_IMAGES, Measured, OnnxEngine, TorchEngine, choose, measure, recipe
 from pipeline.features.extraction import Extraction, extract
 from pipeline.features.options import ExtractionOptions
 from pipeline.models.backbones import backbone
@@ -211,3 +212,34 @@ def test_new_weights_are_measured_anew(
     monkeypatch.setattr(engines, "ONNX_IMAGES", 2)
     run(weights, toy_domains, tmp_path)
     assert calls == [1, 1, 1]
+
+
+@pytest.mark.parametrize("changed", [*engines.CODE, engines.__name__])
+def test_the_recipe_holds_the_code_on_the_way(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    """Of each module by itself."""
+    before = recipe("torch", "cpu")
+
+    def of_code(module: Any) -> str:
+        return "changed" if module.__name__ == changed else digests.of_code(module)
+
+    monkeypatch.setattr(engines, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
+    assert before != recipe("torch", "cpu")
+
+
+def test_each_engine_and_kind_of_device_has_its_recipe() -> None:
+    """ONNX Runtime computes on the CPU, whatever device torch would take."""
+    assert 3 == len({recipe("torch", "cpu"), recipe("torch", "cuda"), recipe("onnxruntime", "cpu")})
+    assert recipe("onnxruntime", "cpu") == recipe("onnxruntime", "cuda")
+
+
+def test_features_of_other_decoders_are_not_taken(
+    toy_domains: Any, weights: BackboneWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release of libjpeg may see other pixels; the table says by which they were made."""
+    context = toy_domains.context(cache=tmp_path)
+    first, again = (extract(weights, [toy_domains.target], context, CPU, ExtractionOptions()) for _ in range(2))
+    assert (60, 0, 0, 60) == (first.computed, first.cached, again.computed, again.cached)
+    assert recipe("torch", "cpu") == first.tables[0].facts.recipe == again.tables[0].facts.recipe
+    monkeypatch.setattr(engines, "decoders", lambda: ["another"])
+    other = extract(weights, [toy_domains.target], context, CPU, ExtractionOptions())
+    assert (60, recipe("torch", "cpu")) == (other.computed, other.tables[0].facts.recipe)

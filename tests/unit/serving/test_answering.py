@@ -11,10 +11,12 @@ import PIL
 import pytest
 
 from pipeline.core import cores, digests, memory
+from pipeline.core.errors import BundleError
 from pipeline.data.images import ImageStore
 from pipeline.serving import answering
 from pipeline.serving.answering import Answering, at_once, forget_others
 from pipeline.serving.export import to_onnx
+from pipeline.serving.onnx_file import OnnxFile
 from pipeline.serving.parity import compare
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.reference import reference
@@ -119,6 +121,31 @@ def test_the_folder_follows_the_code_on_the_way(tiny_model, domains, monkeypatch
     assert before != Answering(tiny_model, domains.context).folder
 
 
+def test_a_kill_costs_the_last_answers_alone(tiny_model, domains, asked, monkeypatch):
+    """They are kept as the work goes on."""
+    monkeypatch.setattr(answering, "KEEP_EVERY", 5)
+    once, answered = Predictor.alone, []
+
+    def killed(self, image):
+        answered.append(image)
+        if len(answered) == 12:
+            raise KeyboardInterrupt
+        return once(self, image)
+
+    monkeypatch.setattr(Predictor, "alone", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Answering(tiny_model, domains.context).of(domains.test, "images")
+    asked.clear()
+    Answering(tiny_model, domains.context).of(domains.test, "images")
+    assert 2 == len(asked)
+
+
+def test_what_is_no_model_is_refused_as_by_a_predictor(domains):
+    """Such as a champion that somebody else has put into the registry."""
+    with pytest.raises(BundleError, match="an ONNX file"):
+        Answering(OnnxFile(b"no model"), domains.context)
+
+
 def test_damaged_answers_are_asked_for_again(tiny_model, domains, asked):
     expected = Answering(tiny_model, domains.context).of(domains.test, "images")
     (kept,) = Answering(tiny_model, domains.context).folder.rglob("features.npy")
@@ -149,4 +176,11 @@ def test_no_more_side_by_side_than_there_is_memory_for(domains, monkeypatch, fre
     monkeypatch.setattr(memory, "available_bytes", lambda: free)
     monkeypatch.setattr(cores, "usable", lambda: 64)
     assert expected == at_once(domains.test, workers)
-    assert expected >= at_once(domains.test.where(domains.test.frame["id"] == ""), workers) - 1
+
+
+def test_several_images_at_a_time_take_several_times_the_memory(domains, monkeypatch):
+    """None takes no pixels."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 64 * 128 * 10**6 + 5)
+    monkeypatch.setattr(cores, "usable", lambda: 64)
+    assert (63, 7, 1) == (at_once(domains.test), at_once(domains.test, images=8), at_once(domains.test, images=64))
+    assert 64 == at_once(domains.test.where(domains.test.frame["id"] == ""))

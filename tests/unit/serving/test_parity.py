@@ -101,6 +101,7 @@ def test_what_the_network_is_known_to_answer_it_is_not_asked(tiny_model, tiny_ne
     spared = compare(counting, Predictor(tiny_model), MIXED, split="test", known=known).report
     assert 5 == len(asked)
     assert (0, 10, 4) == (spared.disagreements, spared.images, len(spared.batches))
+    assert ("network", "features") == (plain.against, spared.against)
     assert pytest.approx(plain.max_probability_delta, abs=1e-6) == spared.max_probability_delta
     known[[3, 7]] = known[[3, 7], ::-1]
     found = compare(honest, Predictor(tiny_model), MIXED, split="test", known=known).report
@@ -116,10 +117,25 @@ def test_large_photos_are_answered_in_smaller_groups(tiny_net, preprocessing, si
         groups.append(len(images))
         return honest(images)
 
-    answers = SimpleNamespace(run=lambda batch: SimpleNamespace(probabilities=honest(batch)))
+    answers = SimpleNamespace(classes=["a", "b", "c"], alone=lambda image: honest([image])[0])
     photos = [np.zeros((side, side, 3), dtype=np.uint8) for side in sides]
-    compare(counting, answers, photos, split="test", batch_sizes=[], batched_images=0, at_once=1)
+    compare(counting, answers, photos, split="test", batch_sizes=[], batched_images=0, at_once=lambda _: 1)
     assert expected == groups
+
+
+def test_of_no_image_nothing_is_said(tiny_model, tiny_net, preprocessing):
+    """The gate says what that means."""
+    report, answers = compare(reference(tiny_net, preprocessing), Predictor(tiny_model), [], split="train")
+    assert (0, (0, 3)) == (report.images, answers.shape)
+
+
+def test_no_more_at_once_than_is_allowed_for_so_many(tiny_model, tiny_net, preprocessing):
+    """One where the network is spared, eight where it is asked, and each larger batch."""
+    honest, asked = reference(tiny_net, preprocessing), []
+    known = np.concatenate([honest([image]) for image in MIXED])
+    for given in (None, known):
+        compare(honest, Predictor(tiny_model), MIXED, split="test", known=given, at_once=lambda n: asked.append(n) or 1)
+    assert [8, 8, 2, 7, 32, 1, 8, 2, 7, 32] == asked
 
 
 @pytest.mark.parametrize("who", ["network", "file"])
@@ -143,11 +159,7 @@ def test_a_side_that_fails_ends_the_comparison(tiny_model, tiny_net, preprocessi
 def flipped(probabilities: list[list[float]]):
     """A file that answers each image with the row of its number, whatever the network says."""
 
-    class Fixed:
-        def run(self, batch):
-            return SimpleNamespace(probabilities=np.array([probabilities[image[0, 0, 0]] for image in batch]))
-
-    return Fixed()
+    return SimpleNamespace(classes=["a", "b", "c"], alone=lambda image: np.array(probabilities[image[0, 0, 0]]))
 
 
 NUMBERED = [np.full((4, 4, 3), number, dtype=np.uint8) for number in range(3)]

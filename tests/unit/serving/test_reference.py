@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.features.engines import recipe
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.serving.reference import known_answers, reference
 
@@ -23,7 +24,7 @@ def test_images_of_any_sizes_are_answered_together(tiny_net, preprocessing):
     assert (4, 3) == network(np.stack([images[0]] * 4)).shape
 
 
-FACTS = {"backbone_digest": "bars", "dtype": "float32", "engine": "torch", "device": "cpu"}
+FACTS = {"backbone_digest": "bars", "dtype": "float32", "recipe": recipe("torch", "cpu")}
 
 
 def of_table(toy_domains, preprocessing, keeps_backbone=True, **changed):
@@ -52,9 +53,9 @@ def test_the_head_alone_answers_what_the_backbone_has_computed(toy_domains, prep
         {"backbone_digest": "another"},
         {"preprocessing_digest": "another"},
         {"dtype": "float16"},
-        {"engine": "onnxruntime"},
-        {"engine": ""},
-        {"device": "cuda"},
+        {"recipe": recipe("onnxruntime", "cpu")},
+        {"recipe": recipe("torch", "cuda")},
+        {"recipe": ""},
     ],
 )
 def test_other_features_tell_nothing(toy_domains, preprocessing, changed):
