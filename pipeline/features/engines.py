@@ -87,7 +87,8 @@ class OnnxEngine:
     @classmethod
     def of(cls, weights: BackboneWeights, folder: Path | None, *, threads: int = 1) -> OnnxEngine:
         """From the graph kept in ``folder``, or exported now and kept there; on the thread that asks, or several."""
-        name = f"{weights.digest[:32]}-{weights.preprocessing.size_px}.onnx.checked"
+        made_of = digests.of_json([weights.digest, weights.preprocessing.size_px, recipe("onnxruntime", "cpu")])
+        name = f"{made_of[:32]}.onnx.checked"
         kept = folder / name if folder is not None else None
         if kept is not None and (whole := checked.read(kept)) is not None:
             return cls(_session(whole, threads))
@@ -109,21 +110,16 @@ def rounding(engine: Name) -> list[str | int]:
     return [engine, importlib.metadata.version(engine), *images]
 
 
-CODE = (
-    "pipeline.data.images",
-    "pipeline.data.loading",
-    "pipeline.data.transforms",
-    "pipeline.features.extraction",
-    "pipeline.models.network",
-    "pipeline.models.small_cnn",
-)
-"""What lies between an image's bytes and its features, beside this module, the weights and the libraries."""
+CODE = ("pipeline.data.images", "pipeline.data.transforms", "pipeline.models.network", "pipeline.models.small_cnn")
+"""What decides which pixels a backbone sees and what it makes of them. Kept short: a change costs every feature."""
 
 
 def recipe(engine: Name, device_type: str) -> str:
     """Digest of what decides an image's features beside its bytes, the weights, their preprocessing and batch size."""
-    code = [digests.of_code(importlib.import_module(name)) for name in (*CODE, __name__)]
-    return digests.of_json([code, decoders(), rounding(engine), device_type if engine == "torch" else "cpu"])
+    code = [digests.of_code(importlib.import_module(name)) for name in CODE]
+    libraries = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
+    on = device_type if engine == "torch" else "cpu"
+    return digests.of_json([code, libraries, decoders(), rounding(engine), on])
 
 
 def _session(content: bytes, threads: int) -> InferenceSession:

@@ -21,6 +21,7 @@ from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.context import Context
 from pipeline.core.device import batches_at_once
+from pipeline.core.errors import ServiceError
 from pipeline.core.progress import Meter
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import as_tensor
@@ -69,8 +70,12 @@ def extract(
     wanted = _each_once(manifests)
 
     @functools.cache
+    def how(engine: Name) -> str:  # once: the code may be exchanged while this process computes for hours
+        return recipe(engine, device.type)
+
+    @functools.cache
     def cache_of(engine: Name) -> FeatureCache:
-        return FeatureCache(_folder(weights, context, device, options, engine))
+        return FeatureCache(_folder(weights, context, options, how(engine)))
 
     engine = choose(
         options.engine,
@@ -83,20 +88,17 @@ def extract(
     cache = cache_of(engine.name)
     missing = _missing(wanted, cache)
     if len(missing):
-        _compute(weights, missing, cache, context, engine, device, options)
-    how = recipe(engine.name, device.type)
-    tables = [_table(weights, manifest, cache, options.dtype, how) for manifest in manifests]
+        _compute(weights, missing, cache, context, engine, device, options, how(engine.name))
+    tables = [_table(weights, manifest, cache, options.dtype, how(engine.name)) for manifest in manifests]
     return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 
 
-def _folder(
-    weights: BackboneWeights, context: Context, device: torch.device, options: ExtractionOptions, engine: Name
-) -> Path | None:
+def _folder(weights: BackboneWeights, context: Context, options: ExtractionOptions, how: str) -> Path | None:
     """What is computed otherwise, or rounds differently, lies elsewhere."""
     if context.cache is None:
         return None
-    content = [weights.digest, weights.preprocessing.digest, options.dtype]
-    return context.cache / "features" / digests.of_json([content, options.batch_size, recipe(engine, device.type)])
+    content = [weights.digest, weights.preprocessing.digest, options.dtype, options.batch_size, how]
+    return context.cache / "features" / digests.of_json(content)
 
 
 def _each_once(manifests: list[Manifest]) -> Manifest:
@@ -118,6 +120,7 @@ def _compute(
     engine: Chosen,
     device: torch.device,
     options: ExtractionOptions,
+    how: str,
 ) -> None:
     """Here, or in other processes that write segments for the cache to take in; the features are the same bits."""
     store = ImageStore(context.workspace, context.workers)
@@ -130,6 +133,7 @@ def _compute(
         options.dtype,
         cache.keep,
         device if engine.name == "torch" else torch.device("cpu"),
+        partial(_check_recipe, how, engine.name),
     )
     scale = context.scale if context.scale and cache.is_on_disk else Scale()
     meter = Meter(what="features", unit="images", total=len(manifest))
@@ -171,7 +175,9 @@ class _Extractor:
         dtype: str,
         keep: Callable[[list[str], np.ndarray], Path | None],
         device: torch.device,
+        check: Callable[[torch.device], None],
     ) -> None:
+        check(device)
         self._engine, self._preprocessing, self._store, self._keep = make_engine(), preprocessing, store, keep
         self._batch_size, self._dtype = batch_size, dtype
         self._at_once = batches_at_once(device, batch_size, preprocessing.size_px)
@@ -192,6 +198,15 @@ class _Extractor:
     def _prepared(self, image: np.ndarray) -> np.ndarray:
         """float32 [3, S, S], normalised."""
         return preprocess(as_tensor(image)[None], self._preprocessing)[0].numpy()
+
+
+def _check_recipe(expected: str, engine: Name, device: torch.device) -> None:
+    """Raises: ServiceError: this process, of a cluster perhaps, would compute other features under the same name."""
+    if recipe(engine, device.type) != expected:
+        raise ServiceError(
+            "A process that computes features has other code or libraries than the one that asked it, or Pillow is set "
+            "up otherwise there.\n  Install the same Graftline, Pillow, torch and torchvision on every machine."
+        )
 
 
 def _told(images: int, segment: Path | None) -> pd.DataFrame:

@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from pipeline.core.context import Context
     from pipeline.serving.onnx_file import OnnxFile
 
-BYTES_PER_PIXEL, BYTES_BESIDES = 32, 128 * 10**6
-"""Of memory for an image at work: by its own pixels (resnet18 took 13), and for the network's layers (22 MB)."""
+BYTES_PER_PIXEL, BYTES_OF_LAYERS, BYTES_BESIDES = 32, 30 * 10**6, 100 * 10**6
+"""Of memory for an image at work, by its own pixels (resnet18 took 13) and for the network's layers (22 MB); and for a
+thread."""
 
 KEEP_EVERY = 1024
-"""Answers: what a kill costs at most."""
+"""Answers of :meth:`Answering.of`: what a kill costs at most."""
+
+PIXELS_EACH = 512 * 512
+"""Of several images at a time: larger ones are scaled down, or are fewer (:mod:`pipeline.serving.parity`)."""
 
 CODE = ("pipeline.core.onnx_session", "pipeline.data.images", "pipeline.serving.predictor")
 """What lies between an image's bytes and an answer, beside this module, the file and the libraries."""
@@ -80,9 +84,10 @@ class Answering:
 def at_once(manifest: Manifest, workers: int = 0, images: int = 1) -> int:
     """On how many threads to ask for ``images`` of the manifest each: one per core (or ``workers``), and no more than
     there is memory for."""
-    largest_px = (manifest.frame["width"] * manifest.frame["height"]).max() if len(manifest) else 0
-    affordable = memory.available_bytes() // (images * (BYTES_BESIDES + BYTES_PER_PIXEL * int(largest_px)))
-    return max(1, min(workers or cores.usable(), affordable))
+    largest_px = int((manifest.frame["width"] * manifest.frame["height"]).max()) if len(manifest) else 0
+    pixels = min(images * largest_px, max(largest_px, images * PIXELS_EACH))
+    each = BYTES_BESIDES + images * BYTES_OF_LAYERS + pixels * BYTES_PER_PIXEL
+    return max(1, min(workers or cores.usable(), memory.available_bytes() // each))
 
 
 def forget_others(answerings: Sequence[Answering]) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pipeline.core import digests
-from pipeline.features import engines
+from pipeline.core.errors import ServiceError
+from pipeline.features import engines, extraction
 from pipeline.features.engines import ONNX_IMAGES, Measured, OnnxEngine, TorchEngine, choose, measure, recipe
 from pipeline.features.extraction import Extraction, extract
 from pipeline.features.options import ExtractionOptions
@@ -214,7 +215,7 @@ def test_new_weights_are_measured_anew(
     assert calls == [1, 1, 1]
 
 
-@pytest.mark.parametrize("changed", [*engines.CODE, engines.__name__])
+@pytest.mark.parametrize("changed", engines.CODE)
 def test_the_recipe_holds_the_code_on_the_way(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
     """Of each module by itself."""
     before = recipe("torch", "cpu")
@@ -243,3 +244,15 @@ def test_features_of_other_decoders_are_not_taken(
     monkeypatch.setattr(engines, "decoders", lambda: ["another"])
     other = extract(weights, [toy_domains.target], context, CPU, ExtractionOptions())
     assert (60, recipe("torch", "cpu")) == (other.computed, other.tables[0].facts.recipe)
+
+
+def test_a_process_that_would_compute_other_features_is_refused(
+    toy_domains: Any, weights: BackboneWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of a cluster may have another Pillow: what it made would lie under this one's name."""
+    recipes = iter(["of who asks", "of who computes"])
+    monkeypatch.setattr(extraction, "recipe", lambda *_: next(recipes))
+    with pytest.raises(
+        ServiceError, match="Install the same Graftline, Pillow, torch and torchvision on every machine"
+    ):
+        extract(weights, [toy_domains.target], toy_domains.context(), CPU, ExtractionOptions())

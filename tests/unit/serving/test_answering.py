@@ -13,6 +13,7 @@ import pytest
 from pipeline.core import cores, digests, memory
 from pipeline.core.errors import BundleError
 from pipeline.data.images import ImageStore
+from pipeline.data.manifest import Manifest
 from pipeline.serving import answering
 from pipeline.serving.answering import Answering, at_once, forget_others
 from pipeline.serving.export import to_onnx
@@ -168,19 +169,24 @@ def test_answers_of_other_files_are_removed(tiny_model, other_model, domains):
     forget_others([challenger])
 
 
+def test_no_more_side_by_side_than_there_is_memory_for(domains, monkeypatch):
+    """One per core or worker, and never none."""
+    monkeypatch.setattr(cores, "usable", lambda: 64)
+    for free, expected in ((10**12, 64), (10**6, 1), (10 * (130 * 10**6 + 32 * 480), 10)):
+        monkeypatch.setattr(memory, "available_bytes", lambda free=free: free)
+        assert expected == at_once(domains.test)
+        assert min(3, expected) == at_once(domains.test, workers=3)
+
+
 @pytest.mark.parametrize(
-    ("free", "workers", "expected"),
-    [(10**12, 0, 64), (10**12, 3, 3), (10**6, 0, 1), (10 * (128 * 10**6 + 32 * 480), 0, 10)],
+    ("side_px", "images", "pixels"),
+    [(0, 1, 0), (512, 8, 8 * 512**2), (4000, 1, 4000**2), (4000, 8, 4000**2), (4000, 128, 128 * 512**2)],
 )
-def test_no_more_side_by_side_than_there_is_memory_for(domains, monkeypatch, free, workers, expected):
-    monkeypatch.setattr(memory, "available_bytes", lambda: free)
+def test_several_images_at_a_time_take_more_memory(domains, monkeypatch, side_px, images, pixels):
+    """Layers by their count; pixels of the largest photo, or of as many as parity has scaled down."""
+    rows = Manifest(domains.test.frame.assign(width=side_px, height=side_px))
+    each = 100 * 10**6 + images * 30 * 10**6 + pixels * 32
     monkeypatch.setattr(cores, "usable", lambda: 64)
-    assert expected == at_once(domains.test, workers)
-
-
-def test_several_images_at_a_time_take_several_times_the_memory(domains, monkeypatch):
-    """None takes no pixels."""
-    monkeypatch.setattr(memory, "available_bytes", lambda: 64 * 128 * 10**6 + 5)
-    monkeypatch.setattr(cores, "usable", lambda: 64)
-    assert (63, 7, 1) == (at_once(domains.test), at_once(domains.test, images=8), at_once(domains.test, images=64))
-    assert 64 == at_once(domains.test.where(domains.test.frame["id"] == ""))
+    for free, expected in ((10 * each - 1, 9), (10 * each, 10)):
+        monkeypatch.setattr(memory, "available_bytes", lambda free=free: free)
+        assert expected == at_once(rows, images=images)
