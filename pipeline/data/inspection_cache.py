@@ -15,15 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import imagehash
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import scipy
 
-from pipeline.core import checked, digests
-from pipeline.data import exposure, images, inspection
+from pipeline.core import checked
 from pipeline.data.inspection import Inspection
+from pipeline.data.recipes import recipe
 
 SETTLED_NS = 2 * 10**9
 """Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
@@ -50,9 +47,8 @@ COLUMNS = {
 
 def made_by() -> str:
     """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
-    code = [digests.of_code(module) for module in (exposure, images, inspection)]
-    libraries = [imagehash.__version__, np.__version__, scipy.__version__]
-    return digests.of_json([code, libraries, images.decoders()])
+    code = ("pipeline.data.exposure", "pipeline.data.images", "pipeline.data.inspection")
+    return recipe(code, ("imagehash", "numpy", "scipy"))
 
 
 class State(NamedTuple):

@@ -9,8 +9,6 @@ that as it was, they are known from the run before, and only the head answers an
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,14 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core import digests
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.device import SMALL_IMAGE_PX, batches_at_once
 from pipeline.core.known import Known, Store
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
-from pipeline.data.images import decoders
+from pipeline.data import recipes
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation import intervals, robustness
 from pipeline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, within
@@ -66,10 +63,8 @@ CODE = (
 
 def recipe(subject: Subject) -> str:
     """Digest of what the features of corrupted copies depend on, beside the image and the backbone's weights."""
-    modules = [importlib.import_module(name) for name in (*CODE, __name__)]
-    code = [digests.of_code(module) for module in modules]
-    libraries = [*decoders(), *(importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy"))]
-    return digests.of_json([code, libraries, subject.preprocessing.digest, subject.device.type])
+    packages = ("torch", "torchvision", "numpy")
+    return recipes.recipe((*CODE, __name__), packages, subject.preprocessing.digest, subject.device.type)
 
 
 def measure(

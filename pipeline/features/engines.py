@@ -9,7 +9,6 @@ their digests: damaged, they are measured and exported anew.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from pipeline.core import checked, digests
 from pipeline.core.device import SMALL_IMAGE_PX, memory_format, one_thread
 from pipeline.core.files import Document
 from pipeline.core.onnx_session import session_options
-from pipeline.data.images import decoders
+from pipeline.data import recipes
 from pipeline.data.transforms import normalise
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.onnx_graph import onnx_graph
@@ -116,10 +115,8 @@ CODE = ("pipeline.data.images", "pipeline.data.transforms", "pipeline.models.net
 
 def recipe(engine: Name, device_type: str) -> str:
     """Digest of what decides an image's features beside its bytes, the weights, their preprocessing and batch size."""
-    code = [digests.of_code(importlib.import_module(name)) for name in CODE]
-    libraries = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
     on = device_type if engine == "torch" else "cpu"
-    return digests.of_json([code, libraries, decoders(), rounding(engine), on])
+    return recipes.recipe(CODE, ("torch", "torchvision"), rounding(engine), on)
 
 
 def _session(content: bytes, threads: int) -> InferenceSession:

@@ -8,8 +8,6 @@ test images when evaluate wants to know, and the champion answered them when it 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.metadata
 import platform
 import shutil
 from collections.abc import Sequence
@@ -21,8 +19,9 @@ from pipeline.core import cores, digests, memory
 from pipeline.core.batches import batched
 from pipeline.core.known import Known
 from pipeline.core.progress import track
-from pipeline.data.images import ImageStore, decoders
+from pipeline.data.images import ImageStore
 from pipeline.data.manifest import Manifest
+from pipeline.data.recipes import recipe
 from pipeline.features.cache import FeatureCache
 from pipeline.serving.predictor import Predictor
 
@@ -36,11 +35,11 @@ BYTES_PER_PIXEL, BYTES_OF_LAYERS, BYTES_BESIDES = 32, 30 * 10**6, 100 * 10**6
 """Of memory for an image at work, by its own pixels (resnet18 took 13) and for the network's layers (22 MB); and for a
 thread."""
 
+EVEN_SIDE_PX = 512
+"""Longest side of an image where several are answered together: parity scales larger ones down, or takes fewer."""
+
 KEEP_EVERY = 1024
 """Answers of :meth:`Answering.of`: what a kill costs at most."""
-
-PIXELS_EACH = 512 * 512
-"""Of several images at a time: larger ones are scaled down, or are fewer (:mod:`pipeline.serving.parity`)."""
 
 CODE = ("pipeline.core.onnx_session", "pipeline.data.images", "pipeline.serving.predictor")
 """What lies between an image's bytes and an answer, beside this module, the file and the libraries."""
@@ -85,7 +84,7 @@ def at_once(manifest: Manifest, workers: int = 0, images: int = 1) -> int:
     """On how many threads to ask for ``images`` of the manifest each: one per core (or ``workers``), and no more than
     there is memory for."""
     largest_px = int((manifest.frame["width"] * manifest.frame["height"]).max()) if len(manifest) else 0
-    pixels = min(images * largest_px, max(largest_px, images * PIXELS_EACH))
+    pixels = min(images * largest_px, max(largest_px, images * EVEN_SIDE_PX**2))
     each = BYTES_BESIDES + images * BYTES_OF_LAYERS + pixels * BYTES_PER_PIXEL
     return max(1, min(workers or cores.usable(), memory.available_bytes() // each))
 
@@ -100,5 +99,4 @@ def forget_others(answerings: Sequence[Answering]) -> None:
 
 def _recipe() -> str:
     """Digest of what an answer depends on, beside the image and the file."""
-    code = [digests.of_code(importlib.import_module(name)) for name in (*CODE, __name__)]
-    return digests.of_json([code, decoders(), importlib.metadata.version("onnxruntime"), platform.machine()])
+    return recipe((*CODE, __name__), ("onnxruntime",), platform.machine())

@@ -23,6 +23,7 @@ from PIL import Image
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
 from pipeline.core.files import Document
+from pipeline.serving.answering import EVEN_SIDE_PX
 from pipeline.serving.int8_trial import Quantisation
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = (1, 2, 7, 32)
 """One, the smallest real batch, one that divides little, and a usual one."""
-
-EVEN_SIDE_PX = 512
-"""Longest side of the images of the larger batches."""
 
 Reference = Callable[[Sequence[np.ndarray]], np.ndarray]
 """The trained network: images, uint8 [height, width, 3] of any sizes → probabilities, float32 [images, classes]."""
@@ -43,7 +41,7 @@ Answered = tuple[np.ndarray, np.ndarray]
 REFERENCE_BATCH = 8
 """Images that the network answers together: a third faster than one by one, and a few are in the cores' cache."""
 
-REFERENCE_PIXELS = REFERENCE_BATCH * 512 * 512
+REFERENCE_PIXELS = REFERENCE_BATCH * EVEN_SIDE_PX**2
 """Larger photos are fewer: those of a thread must fit in memory."""
 
 FLIPS = 3

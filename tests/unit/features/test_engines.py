@@ -12,6 +12,7 @@ import torch
 
 from pipeline.core import digests
 from pipeline.core.errors import ServiceError
+from pipeline.data import recipes
 from pipeline.features import engines, extraction
 from pipeline.features.engines import ONNX_IMAGES, Measured, OnnxEngine, TorchEngine, choose, measure, recipe
 from pipeline.features.extraction import Extraction, extract
@@ -223,7 +224,7 @@ def test_the_recipe_holds_the_code_on_the_way(monkeypatch: pytest.MonkeyPatch, c
     def of_code(module: Any) -> str:
         return "changed" if module.__name__ == changed else digests.of_code(module)
 
-    monkeypatch.setattr(engines, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
+    monkeypatch.setattr(recipes, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
     assert before != recipe("torch", "cpu")
 
 
@@ -241,7 +242,7 @@ def test_features_of_other_decoders_are_not_taken(
     first, again = (extract(weights, [toy_domains.target], context, CPU, ExtractionOptions()) for _ in range(2))
     assert (60, 0, 0, 60) == (first.computed, first.cached, again.computed, again.cached)
     assert recipe("torch", "cpu") == first.tables[0].facts.recipe == again.tables[0].facts.recipe
-    monkeypatch.setattr(engines, "decoders", lambda: ["another"])
+    monkeypatch.setattr(recipes, "decoders", lambda: ["another"])
     other = extract(weights, [toy_domains.target], context, CPU, ExtractionOptions())
     assert (60, recipe("torch", "cpu")) == (other.computed, other.tables[0].facts.recipe)
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.core import cores, digests, memory
 from pipeline.core.errors import BundleError
+from pipeline.data import recipes
 from pipeline.data.images import ImageStore
 from pipeline.data.manifest import Manifest
 from pipeline.serving import answering
@@ -118,7 +119,7 @@ def test_the_folder_follows_the_code_on_the_way(tiny_model, domains, monkeypatch
     def of_code(module):
         return "changed" if module.__name__ == changed else digests.of_code(module)
 
-    monkeypatch.setattr(answering, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
+    monkeypatch.setattr(recipes, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
     assert before != Answering(tiny_model, domains.context).folder
 
 

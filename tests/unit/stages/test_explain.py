@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from pipeline.core import digests
+from pipeline.data import recipes
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
@@ -200,7 +201,7 @@ def test_the_recipe_holds_the_code_on_the_way(monkeypatch, changed):
     def of_code(module):
         return "changed" if module.__name__ == changed else digests.of_code(module)
 
-    monkeypatch.setattr(withstanding, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
+    monkeypatch.setattr(recipes, "digests", SimpleNamespace(of_code=of_code, of_json=digests.of_json))
     assert before != withstanding.recipe(subject)
 
 
