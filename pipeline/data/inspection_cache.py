@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core import checked
+from pipeline.core import checked, file_state
+from pipeline.core.file_state import FileState
 from pipeline.data.inspection import Inspection
 from pipeline.data.recipes import recipe
-
-SETTLED_NS = 2 * 10**9
-"""Since its last change, before a file's times can be trusted: FAT's tick, the coarsest there is."""
 
 COLUMNS = {
     "path": pa.string(),
@@ -42,35 +39,14 @@ COLUMNS = {
     "sharpness": pa.float64(),
     "error": pa.string(),
 }
-"""The path, then the fields of :class:`State` and of :class:`~pipeline.data.inspection.Inspection`."""
+"""The path, then the fields of :class:`~pipeline.core.file_state.FileState` and of
+:class:`~pipeline.data.inspection.Inspection`."""
 
 
 def made_by() -> str:
     """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
     code = ("pipeline.data.exposure", "pipeline.data.images", "pipeline.data.inspection")
     return recipe(code, ("imagehash", "numpy", "scipy"))
-
-
-class State(NamedTuple):
-    """What changes with a file's content."""
-
-    size: int
-    inode: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, path: str) -> State | None:
-        """None where there is no file to ask."""
-        try:
-            found = os.stat(path)
-        except OSError:
-            return None
-        return cls(found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
-
-    @property
-    def is_settled(self) -> bool:
-        return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - SETTLED_NS
 
 
 class InspectionCache:
@@ -86,7 +62,7 @@ class InspectionCache:
         self._before: dict[str, list[Any]] = _loaded(self._file)
         self._row_of = {path: row for row, path in enumerate(self._before["path"])}
         self._found: set[int] = set()
-        self._new: dict[str, tuple[State, Inspection]] = {}
+        self._new: dict[str, tuple[FileState, Inspection]] = {}
 
     @property
     def known_before(self) -> int:
@@ -97,7 +73,7 @@ class InspectionCache:
         """What was seen in the file, if it has not changed since."""
         key = os.path.abspath(path)
         row = self._row_of.get(key)
-        if row is None or State.of(key) != self._values(row, State._fields):
+        if row is None or FileState.of(key) != self._values(row, FileState._fields):
             return None
         self._found.add(row)
         return Inspection(*self._values(row, Inspection._fields))
@@ -113,7 +89,7 @@ class InspectionCache:
         A file with an error is looked at again the next time: it may only be out of reach for a moment.
         """
         keys = [os.path.abspath(path) for path in paths]
-        settled = [_settled(key) for key in keys]  # asked before a read that may last until it seems settled
+        settled = [file_state.settled(key) for key in keys]  # asked before a read that may last until it seems settled
         found = list(inspected(paths))
         for key, state, seen in zip(keys, settled, found, strict=True):
             if state is not None and seen.error is None:
@@ -150,11 +126,6 @@ class InspectionCache:
         for old in self._file.parent.glob("inspections-*"):
             if old != self._file:
                 old.unlink(missing_ok=True)
-
-
-def _settled(path: str) -> State | None:
-    state = State.of(path)
-    return state if state and state.is_settled else None
 
 
 def _loaded(file: Path | None) -> dict[str, list[Any]]:

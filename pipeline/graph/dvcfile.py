@@ -17,7 +17,7 @@ from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import files
 from pipeline.core.errors import WorkspaceError
-from pipeline.graph import closure, outside
+from pipeline.graph import closure, code_digests, outside
 from pipeline.graph.table import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ def _entry(workspace: Path, stage: Stage, settings: Settings, written: dict[str,
         entry["deps"] += [path.as_posix() for path in closure.modules_of(stage)]
         entry["deps"] += [file for package, key, name in named for file in _plugin_files(written, package, key, name)]
     else:
-        digests_of = [f"{_family(package)}.{_reference(written, key, name)}" for package, key, name in named]
+        digests_of = [
+            f"{code_digests.family(package)}.{_reference(written, key, name)}" for package, key, name in named
+        ]
         entry["params"].append({CODE_FILE: [stage.name, *dict.fromkeys(digests_of)]})
     for name in stage.outputs:
         _add_output(entry, name)
@@ -182,17 +184,9 @@ def _write_code_digests(workspace: Path) -> bool:
     """The digest of every stage's code, and of every plug-in: they depend on the installed package alone."""
     if is_this_repository(workspace):
         return False
-    families = {package for stage in STAGES for package, key in stage.plugins if key}
-    fresh = {stage.name: closure.digest_of(stage) for stage in STAGES} | {
-        _family(package): closure.plugin_digests(package) for package in sorted(families)
-    }
+    fresh = code_digests.of_package(workspace)
     path = workspace / CODE_FILE
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == fresh:
         return False
     files.write_text(path, json.dumps(fresh, indent=2) + "\n")
     return True
-
-
-def _family(package: str) -> str:
-    """``pipeline.training.strategies`` → ``strategies``."""
-    return package.rpartition(".")[2]

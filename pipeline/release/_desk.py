@@ -10,6 +10,7 @@ from pipeline.core.redaction import redact
 from pipeline.release import ownership
 from pipeline.release.history import Action, Entry, History
 from pipeline.release.signer import Signer
+from pipeline.tracking.last_seen import LastSeen
 from pipeline.tracking.registry import CHAMPION, PREVIOUS, Registry, Version
 from pipeline.tracking.session import Session, open_session, resolve_uri
 
@@ -43,8 +44,11 @@ class Desk:
 
     @property
     def _owner(self) -> ownership.Owner:
-        store = redact(resolve_uri(self.workspace, self.settings.tracking.uri))
-        return ownership.Owner(model=self.model, store=store, workspace=str(self.workspace.resolve()))
+        return ownership.Owner(model=self.model, store=redact(self._uri), workspace=str(self.workspace.resolve()))
+
+    @property
+    def _uri(self) -> str:
+        return resolve_uri(self.workspace, self.settings.tracking.uri)
 
     @cached_property
     def session(self) -> Session:
@@ -53,6 +57,14 @@ class Desk:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.session, self.model)
+
+    def versions(self) -> list[Version]:
+        """As the registry tells them, which is opened where somebody has written to it since it was last asked."""
+        return LastSeen(self.workspace, self._uri, self.model).versions(lambda: self.registry.versions())
+
+    def at(self, alias: str) -> Version | None:
+        """The version an alias points at, or None."""
+        return next((version for version in self.versions() if alias in version.aliases), None)
 
     @cached_property
     def signer(self) -> Signer:
@@ -64,11 +76,11 @@ class Desk:
 
     @property
     def champion(self) -> int | None:
-        return _number(self.registry.at(CHAMPION))
+        return _number(self.at(CHAMPION))
 
     @property
     def previous(self) -> int | None:
-        return _number(self.registry.at(PREVIOUS))
+        return _number(self.at(PREVIOUS))
 
     def shown(self, version: int) -> str:
         """How a version's folder is named to people: ``handoff/v1``."""

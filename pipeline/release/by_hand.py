@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def version_lines(workspace: Path, settings: Settings) -> list[str]:
     """One line per registered version, oldest first."""
-    versions = Desk(workspace, settings).registry.versions()
+    versions = Desk(workspace, settings).versions()
     return [_line(settings.model, version) for version in versions] or [
         f"No version of {settings.model} yet: graftline run makes the first one."
     ]
@@ -41,7 +41,7 @@ def promote_version(workspace: Path, settings: Settings, version: int, *, reason
 def _promote(desk: Desk, version: int, reason: str) -> str:
     chosen, champion = desk.registry.version(version), desk.champion
     if champion == version and desk.history.champions(desk.model)[-1:] == [version]:
-        handing_off.ensure_published(desk.claimed_handoff, desk.registry, chosen, desk.signer)
+        handing_off.ensure_published(desk, chosen)
         handing_off.point(desk.handoff, version)
         return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
     moves.carry_out(desk, moves.promotion(desk, version, reason))

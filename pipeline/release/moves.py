@@ -93,7 +93,7 @@ def carry_out(desk: Desk, move: Move) -> None:
             nothing.
     """
     version = desk.registry.version(move.version)
-    handing_off.ensure_published(desk.claimed_handoff, desk.registry, version, desk.signer, move.bundle_digest)
+    handing_off.ensure_published(desk, version, move.bundle_digest)
     begin(desk, move)
     handing_off.point(desk.handoff, move.version)
     desk.registry.untag(move.version, HELD_TAG)

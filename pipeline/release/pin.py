@@ -12,28 +12,30 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pipeline.catalog import CATALOG, Saved
 from pipeline.core import digests, files
 from pipeline.evaluation.champion import FOLDER, ChampionPin
+from pipeline.release._desk import Desk
 from pipeline.tracking import runs
-from pipeline.tracking.registry import CHAMPION, Registry, Version
+from pipeline.tracking.registry import CHAMPION, Version
 
 
-def pin_champion(workspace: Path, registry: Registry) -> ChampionPin:
+def pin_champion(desk: Desk) -> ChampionPin:
     """Write the present champion to ``state/champion.json`` and its model to ``state/champion/<sha256>.onnx``.
 
     Call it between export and evaluate. Where the champion *is* the workspace's model there is no challenger to compare
     with it, and the pin stays: the evaluation that promoted it, made against the champion before, remains valid.
     """
-    path = workspace / CATALOG["champion"].path
-    champion = registry.at(CHAMPION)
-    if path.is_file() and champion is not None and champion.sha256 == _model_sha256(workspace):
+    path = desk.workspace / CATALOG["champion"].path
+    champion = desk.at(CHAMPION)
+    if path.is_file() and champion is not None and champion.sha256 == _model_sha256(desk.workspace):
         return ChampionPin.load(path)
-    pin = _pin(workspace, registry, champion)
+    pin = _pin(desk, champion)
     if not path.is_file() or ChampionPin.load(path) != pin:
         pin.save(path)
-    _forget_others(workspace, pin)
+    _forget_others(desk.workspace, pin)
     return pin
 
 
@@ -108,19 +110,25 @@ def _model_sha256(workspace: Path) -> str | None:
     return digests.of_file(model) if model.is_file() else None
 
 
-def _pin(workspace: Path, registry: Registry, champion: Version | None) -> ChampionPin:
+def _pin(desk: Desk, champion: Version | None) -> ChampionPin:
     if champion is None:
         return ChampionPin()  # as ensure_pins writes it: the first flow after a dvc repro finds nothing to do
-    model = workspace / FOLDER / f"{champion.sha256}.onnx"
+    model = desk.workspace / FOLDER / f"{champion.sha256}.onnx"
     if not model.is_file() or digests.of_file(model) != champion.sha256:
         with tempfile.TemporaryDirectory() as scratch, files.replacing(model) as fresh:
-            shutil.copyfile(registry.fetch(champion, Path(scratch)), fresh)
+            shutil.copyfile(desk.registry.fetch(champion, Path(scratch)), fresh)
     return ChampionPin(
-        model=registry.name,
-        version=champion.number,
-        sha256=champion.sha256,
-        profile=runs.read_report(registry.session, champion.run_id, "validation").get("profile", {}),
+        model=desk.model, version=champion.number, sha256=champion.sha256, profile=_profile(desk, champion)
     )
+
+
+def _profile(desk: Desk, champion: Version) -> dict[str, Any]:
+    """Of the data that the champion was trained on; its run's reports do not change once it has been registered."""
+    pinned = read_pin(desk.workspace)
+    is_pinned = (desk.model, champion.number, champion.sha256) == (pinned.model, pinned.version, pinned.sha256)
+    if is_pinned and pinned.profile:
+        return pinned.profile
+    return runs.read_report(desk.registry.session, champion.run_id, "validation").get("profile", {})
 
 
 def _forget_others(workspace: Path, pin: ChampionPin) -> None:

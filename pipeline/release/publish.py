@@ -19,10 +19,11 @@ from pathlib import Path
 from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WorkspaceError
 from pipeline.core.files import replacing
+from pipeline.release._desk import Desk
 from pipeline.release.signer import Signer
 from pipeline.serving.signature import digest_of_content
 from pipeline.tracking.bundles import restore_bundle
-from pipeline.tracking.registry import Registry, Version
+from pipeline.tracking.registry import Version
 
 CURRENT = "current"
 MODEL_FILE = "model.onnx"
@@ -96,24 +97,20 @@ def pointed_at(handoff: Path) -> str | None:
     return os.readlink(pointer) if pointer.is_symlink() else None
 
 
-def ensure_published(
-    handoff: Path, registry: Registry, version: Version, signer: Signer, digest: str | None = None
-) -> None:
+def ensure_published(desk: Desk, version: Version, digest: str | None = None) -> None:
     """See that ``handoff/v<N>`` holds this version, signed; made again from what MLflow keeps where it does not.
 
     Args:
-        handoff: the hand-off folder.
-        registry: the registry that knows the version.
+        desk: whose hand-off, registry and signature.
         version: the version.
-        signer: whose signature it must have.
         digest: of the bundle that must be there, unsigned; without it any bundle of the version's model will do.
 
     Raises:
         RegistryError: it is lost here and there.
     """
-    place = handoff / f"v{version.number}"
-    if not _holds(place, version, digest) or not signer.has_signed(place):
-        restore_bundle(registry, version, place, signer.sign)
+    place = desk.claimed_handoff / f"v{version.number}"
+    if not _holds(place, version, digest) or not desk.signer.has_signed(place):
+        restore_bundle(desk.registry, version, place, desk.signer.sign)
 
 
 def _holds(place: Path, version: Version, digest: str | None) -> bool:

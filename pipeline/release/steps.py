@@ -101,7 +101,7 @@ def pin_last_data(workspace: Path, settings: Settings) -> bool:
 
 def pin_champion(workspace: Path, settings: Settings) -> str:
     """Between export and evaluate: pin the champion to compare with. Returns a line for people."""
-    pinned = pin.pin_champion(workspace, Desk(workspace, settings).registry)
+    pinned = pin.pin_champion(Desk(workspace, settings))
     return f"compared with {pinned.title}" if pinned.version else "no champion to compare with"
 
 
@@ -145,8 +145,9 @@ def keep_record(
 
 def finish_run(workspace: Path, settings: Settings, run_id: str, outcome: Outcome | None) -> None:
     """Close the run with its outcome; None means it failed before there was one."""
-    tags = _outcome_tags(outcome)
-    runs.finish(Desk(workspace, settings).session, run_id, failed=outcome is None, tags=tags)
+    desk = Desk(workspace, settings)
+    runs.finish(desk.session, run_id, failed=outcome is None, tags=_outcome_tags(outcome))
+    desk.versions()  # known from here on: a run that finds nothing to do need not open the store
 
 
 def _outcome_tags(outcome: Outcome | None) -> dict[str, object]:
@@ -165,13 +166,13 @@ def settled(workspace: Path, settings: Settings) -> Outcome | None:
     """
     desk, judged = Desk(workspace, settings), decide.judged(workspace)
     entry = desk.history.decided(desk.model, judged.sha256, judged.digest)
-    if entry is None or judged.sha256 not in {version.sha256 for version in desk.registry.versions()}:
+    if entry is None or judged.sha256 not in {version.sha256 for version in desk.versions()}:
         return None  # new, or the registry that knew of it is gone
-    champion = desk.registry.at(CHAMPION)
+    champion = desk.at(CHAMPION)
     if (champion is None or champion.sha256 != judged.sha256) and _was_outdone(desk, entry):
         return None
     if champion is not None:
-        handing_off.ensure_published(desk.claimed_handoff, desk.registry, champion, desk.signer)
+        handing_off.ensure_published(desk, champion)
         handing_off.point(desk.handoff, champion.number)
     reason = f"{desk.model} v{entry.version} was {entry.action} on the same verdict before ({entry.reason})"
     return _outcome("unchanged", desk, judged, entry.version, reason)

@@ -18,7 +18,7 @@ from pipeline.core.errors import BundleError, GraftlineError, RegistryError, Ser
 from pipeline.core.params import Params
 from pipeline.evaluation.champion import ChampionPin
 from pipeline.flow_params import Notify, Publish, Tracking
-from pipeline.release import decide, pin, steps
+from pipeline.release import _desk, decide, pin, steps
 from pipeline.release import publish as handing_off
 from pipeline.release.history import History
 from pipeline.release.signer import Signer
@@ -503,6 +503,30 @@ def test_pin_compares_with_the_champion_only_while_there_is_a_challenger(workspa
     release(workspace)
     assert "compared with digits v1" == steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
     assert pinned == (workspace / "state/champion.json").read_bytes()
+
+
+@pytest.mark.parametrize("second", ["promoted", "held"])
+def test_a_store_that_nobody_has_written_to_is_not_opened(
+    workspace: Path, train: Train, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """Who is champion, and that this was decided before, is known from the last run; so is who was compared with."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=second == "promoted")
+    assert second == release(workspace).kind
+
+    def opened(*_: object) -> None:
+        raise AssertionError("the store was opened")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_desk, "open_session", opened)
+        pinned = steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
+        settled = steps.settled(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert ("compared with digits v1", "unchanged") == (pinned, settled and settled.kind)
+    registry(workspace).tag(1, {"note": "somebody was here"})
+    monkeypatch.setattr(_desk, "open_session", opened)
+    with pytest.raises(AssertionError, match="the store was opened"):
+        steps.settled(workspace, SETTINGS)  # type: ignore[arg-type]
 
 
 def test_new_verdict_over_the_champion_is_written_down(workspace: Path, train: Train) -> None:

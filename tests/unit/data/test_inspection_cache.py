@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import images, inspection_cache, inspectors
+from pipeline.core import file_state
+from pipeline.core.file_state import FileState
+from pipeline.data import images, inspectors
 from pipeline.data.inspection import Inspection, inspect
-from pipeline.data.inspection_cache import InspectionCache, State
+from pipeline.data.inspection_cache import InspectionCache
 from pipeline.data.inspection_stream import inspect_all
 
 Run = Callable[[], list[Inspection]]
@@ -47,7 +49,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def run(files: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run over the files of that moment; their times count as settled at once."""
-    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(file_state, "SETTLED_NS", -(10**12))
 
     def once() -> list[Inspection]:
         read.clear()
@@ -99,7 +101,7 @@ def test_a_file_changed_a_moment_ago_is_looked_at_once_more(
     run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its clock may not have ticked since; a run later its times are trusted."""
-    monkeypatch.setattr(inspection_cache, "SETTLED_NS", 10**12)
+    monkeypatch.setattr(file_state, "SETTLED_NS", 10**12)
     run()
     run()
     assert len(read) == 5
@@ -107,11 +109,11 @@ def test_a_file_changed_a_moment_ago_is_looked_at_once_more(
 
 def test_a_read_that_lasts_settles_nothing(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A file changed just before a slow read may have changed in the tick in which the read began: not remembered."""
-    now = [max(State.of(str(files[0]))[2:]) + 1]
-    monkeypatch.setattr(inspection_cache.time, "time_ns", lambda: now[0])
+    now = [max(FileState.of(str(files[0]))[2:]) + 1]
+    monkeypatch.setattr(file_state.time, "time_ns", lambda: now[0])
 
     def slowly(paths: Sequence[Path]) -> list[Inspection]:
-        now[0] += 10 * inspection_cache.SETTLED_NS
+        now[0] += 10 * file_state.SETTLED_NS
         return [inspect(path) for path in paths]
 
     for remembered in (False, True):  # the second look begins when the file is settled
@@ -184,8 +186,8 @@ def test_another_decoder_sees_for_itself(
 
 def test_an_inode_of_64_bits_is_kept(run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Some network file systems number their files by a hash."""
-    real = State.of
-    monkeypatch.setattr(State, "of", lambda path: real(path)._replace(inode=2**64 - 3))
+    real = FileState.of
+    monkeypatch.setattr(FileState, "of", lambda path: real(path)._replace(inode=2**64 - 3))
     run()
     run()
     assert read == []
@@ -204,7 +206,7 @@ def test_a_name_that_cannot_be_written_down_costs_time_alone(
     tmp_path: Path, files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sources leave such files out; should one come through, nothing is kept, and a line says so."""
-    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(file_state, "SETTLED_NS", -(10**12))
     try:
         odd = files[0].rename(tmp_path / os.fsdecode(b"caf\xe9.bmp"))
     except OSError:
