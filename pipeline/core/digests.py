@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -20,8 +21,21 @@ def of_file(path: Path) -> str:
 
 
 def of_code(module: ModuleType) -> str:
-    """Digest of the file a module was imported from."""
-    return of_file(Path(str(module.__file__)))
+    """Digest of what a module's source does: another comment, docstring or layout is the same code.
+
+    By its syntax tree, whose form is the interpreter's: another version of Python gives another digest.
+    """
+    tree = ast.parse(Path(str(module.__file__)).read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_remark(part)]
+    return of_bytes(ast.dump(tree).encode())
+
+
+def _is_remark(statement: ast.stmt) -> bool:
+    """A docstring, or a text below what it explains."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def of_json(value: Any) -> str:

@@ -124,7 +124,7 @@ class _Tried:
         new = self._known.recall(ids, found)
         meter.advance(len(ids) - len(new))
         work = ((ids[row], images[row]) for row in new)
-        for row, features in zip(new, mapped_ahead(self._compute, work, self._at_once, per_thread=1), strict=True):
+        for row, features in zip(new, mapped_ahead(self._compute, work, self._at_once), strict=True):
             found[row] = features
             meter.advance()
         self._known.remember([ids[row] for row in new], found[new])

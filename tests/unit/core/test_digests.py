@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +63,46 @@ def test_a_folder_is_its_names_and_contents(tmp_path: Path) -> None:
         folder("exchanged", ("a.txt", "2"), ("sub/b.txt", "1")),
     ]
     assert 5 == len({first, *others})
+
+
+CODE = """\
+A = 1
+
+class B:
+    def c(self, x=2):
+        return x + 1
+"""
+
+
+def digest_of(folder: Path, source: str) -> str:
+    file = folder / "module.py"
+    file.write_text(source, encoding="utf-8")
+    module = ModuleType("module")
+    module.__file__ = str(file)
+    return digests.of_code(module)
+
+
+@pytest.mark.parametrize(
+    "remarked",
+    [
+        "# what it is\n" + CODE,
+        '"""What it is."""\n' + CODE,
+        CODE.replace("A = 1", 'A = 1\n"""One."""'),
+        CODE.replace("B:", 'B:\n    """A class."""\n'),
+        CODE.replace("        return", '        """More by one."""\n        return'),
+        CODE.replace("return x + 1", "return (\n            x\n            + 1  # more by one\n        )"),
+    ],
+)
+def test_remarks_are_not_code(tmp_path: Path, remarked: str) -> None:
+    """What is kept of images outlives a comment, a docstring and another layout."""
+    assert remarked != CODE
+    assert digest_of(tmp_path, CODE) == digest_of(tmp_path, remarked)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("A = 1", "A = 2"), ("A = 1", "A = '1'"), ("x=2", "x=3"), ("x + 1", "1 + x"), ("class B", "class C")],
+)
+def test_code_is_code(tmp_path: Path, old: str, new: str) -> None:
+    """A constant, a default, an order or a name: each may change a figure."""
+    assert digest_of(tmp_path, CODE) != digest_of(tmp_path, CODE.replace(old, new))

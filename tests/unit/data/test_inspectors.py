@@ -20,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image, ImageFile
 
+from pipeline.core import file_state
 from pipeline.core.context import Context
 from pipeline.data import inspection_cache, inspection_stream, inspectors
 from pipeline.data.inspection import Inspection, inspect
@@ -93,7 +94,7 @@ def test_where_thousands_are_expected_they_start_at_once(files, started, monkeyp
 
 def test_files_that_are_known_are_not_expected(files, tmp_path, monkeypatch):
     """A thousand more in a hundred thousand are no reason to start processes."""
-    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(file_state, "SETTLED_NS", -(10**12))
     asked: list[int] = []
     monkeypatch.setattr(
         inspection_stream, "Inspectors", lambda expected: asked.append(expected) or Inspectors(expected)
@@ -137,7 +138,7 @@ def test_a_relative_path_is_the_same_file(files, monkeypatch):
 def test_a_disk_that_fills_stops_all_of_ingest(files, started, monkeypatch, tmp_path, capfd):
     """What the threads have begun is ended before the cache is written; the error is that of the disk."""
     monkeypatch.setattr(inspectors, "ALONE", 0)
-    monkeypatch.setattr(inspection_cache, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(file_state, "SETTLED_NS", -(10**12))
     rows = []
 
     def full(self: object, row: dict[str, object]) -> None:
