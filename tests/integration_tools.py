@@ -62,7 +62,7 @@ def environment() -> dict[str, str]:
 def graftline(*arguments: str, workspace: Path) -> subprocess.CompletedProcess[str]:
     """``graftline …`` as a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments, "-C", str(workspace)],
+        [sys.executable, "-m", "pipeline.cli.program", *arguments, "-C", str(workspace)],
         capture_output=True,
         text=True,
         env=environment(),

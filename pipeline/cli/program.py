@@ -7,9 +7,9 @@ stages. The operating system does that at once.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
+import threading
 from typing import NoReturn
 
 from pipeline.cli import main
@@ -18,27 +18,26 @@ from pipeline.cli import main
 def program() -> NoReturn:
     """Run the command and end this process with its exit code.
 
-    Threads are waited for as ever, and what is registered to be done at exit from here on is done before. Somebody who
-    traces the process (a debugger, coverage) has registered something earlier: then it ends in the usual way.
+    Threads are waited for, what is registered to be done at exit is done, and what was printed is flushed, as ever. Not
+    done is what Python promises nobody: ``__del__`` of what is still alive, and the flush of files left open.
     """
     code: str | int | None = 0
-
-    def end() -> None:
-        if isinstance(code, str):
-            return  # Python says it at the very end
-        logging.shutdown()  # registered when logging was imported, before this
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        os._exit(code or 0)
-
-    if sys.gettrace() is None:
-        atexit.register(end)  # the first to be registered is the last to be called
     try:
         main()
     except SystemExit as ended:
         code = ended.code
-    except BaseException:  # Python tells of it, and by a signal where it was one
-        atexit.unregister(end)
-        raise
-    sys.exit(code)
+    if isinstance(code, str):
+        sys.exit(code)  # a message, which Python prints
+    threading._shutdown()  # type: ignore[attr-defined]  # both as Python itself calls them, in this order
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # Python tells of what could not be written
+    os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    program()

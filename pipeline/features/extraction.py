@@ -205,7 +205,7 @@ def _check_recipe(expected: str, engine: Name, device: torch.device) -> None:
     if recipe(engine, device.type) != expected:
         raise ServiceError(
             "A process that computes features has other code or libraries than the one that asked it, or Pillow is set "
-            "up otherwise there.\n  Install the same Graftline, Pillow, torch and torchvision on every machine."
+            "up otherwise there.\n  Install the same Python, Graftline, Pillow, torch and torchvision on every machine."
         )
 
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pipeline
 from pipeline.core import checked, digests
 from pipeline.core.file_state import FileState, settled
 from pipeline.graph import closure
@@ -47,7 +48,8 @@ def _computed() -> dict[str, Any]:
 
 
 def _files() -> str | None:
-    """One digest of what the file system knows of the package's files; None where one has just been changed."""
+    """One digest of the package's version and what the file system knows of its files; None where one has just been
+    changed."""
     states: list[tuple[str, FileState]] = []
     for folder, inside, names in os.walk(closure.PACKAGE_ROOT):
         inside[:] = sorted(name for name in inside if name != "__pycache__")
@@ -56,7 +58,7 @@ def _files() -> str | None:
             if state is None:
                 return None
             states.append((path, state))
-    return digests.of_json(states)
+    return digests.of_json([pipeline.__version__, states])
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.release import ownership
 from pipeline.release.history import Action, Entry, History
 from pipeline.release.signer import Signer
 from pipeline.tracking.last_seen import LastSeen
-from pipeline.tracking.registry import CHAMPION, PREVIOUS, Registry, Version
+from pipeline.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, that_is
 from pipeline.tracking.session import Session, open_session, resolve_uri
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Desk:
 
     def at(self, alias: str) -> Version | None:
         """The version an alias points at, or None."""
-        return next((version for version in self.versions() if alias in version.aliases), None)
+        return that_is(alias, self.versions())
 
     @cached_property
     def signer(self) -> Signer:

@@ -123,7 +123,8 @@ def _pin(desk: Desk, champion: Version | None) -> ChampionPin:
 
 
 def _profile(desk: Desk, champion: Version) -> dict[str, Any]:
-    """Of the data that the champion was trained on; its run's reports do not change once it has been registered."""
+    """Of the data that the champion was trained on. What is pinned of this very champion is trusted: the reports of its
+    run do not change once it has been registered."""
     pinned = read_pin(desk.workspace)
     is_pinned = (desk.model, champion.number, champion.sha256) == (pinned.model, pinned.version, pinned.sha256)
     if is_pinned and pinned.profile:

@@ -15,15 +15,18 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WorkspaceError
 from pipeline.core.files import replacing
-from pipeline.release._desk import Desk
 from pipeline.release.signer import Signer
 from pipeline.serving.signature import digest_of_content
 from pipeline.tracking.bundles import restore_bundle
 from pipeline.tracking.registry import Version
+
+if TYPE_CHECKING:
+    from pipeline.release._desk import Desk
 
 CURRENT = "current"
 MODEL_FILE = "model.onnx"

@@ -145,9 +145,8 @@ def keep_record(
 
 def finish_run(workspace: Path, settings: Settings, run_id: str, outcome: Outcome | None) -> None:
     """Close the run with its outcome; None means it failed before there was one."""
-    desk = Desk(workspace, settings)
-    runs.finish(desk.session, run_id, failed=outcome is None, tags=_outcome_tags(outcome))
-    desk.versions()  # known from here on: a run that finds nothing to do need not open the store
+    tags = _outcome_tags(outcome)
+    runs.finish(Desk(workspace, settings).session, run_id, failed=outcome is None, tags=tags)
 
 
 def _outcome_tags(outcome: Outcome | None) -> dict[str, object]:

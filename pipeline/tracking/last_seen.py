@@ -1,9 +1,8 @@
 """The versions that a sqlite registry told last, for as long as nobody writes to it.
 
 Importing MLflow and opening its database take two seconds, and a run that finds nothing to do would ask for nothing
-else. Unchanged means the same file by what the file system knows, and the same change counter: sqlite adds one to it
-with each transaction (https://www.sqlite.org/fileformat2.html, 1.3.7), so that one within a tick of a coarse clock is
-noticed too. A server is always asked.
+else. What the file system says of the file decides; the file itself is not opened, for closing it would take away the
+locks that sqlite holds on it in this process (https://www.sqlite.org/howtocorrupt.html, 2.2). A server is always asked.
 """
 
 from __future__ import annotations
@@ -14,24 +13,22 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+import pipeline
 from pipeline.core import checked
-from pipeline.core.file_state import FileState
+from pipeline.core.file_state import FileState, settled
 from pipeline.core.files import Document
 from pipeline.tracking.registry import Version
 from pipeline.tracking.session import SQLITE
 
 FILE = ".graftline/cache/registry.checked"
 
-_HEADER = 28
-_MAGIC, _COUNTER = b"SQLite format 3\0", slice(24, 28)
-_ROLLBACK = b"\1\1"
-"""Bytes 18 and 19 of a database that is written in place; with a log beside it (WAL) the counter may stand still."""
-
 
 class _Seen(Document):
+    graftline: str
+    """Its version: another may read other things in the registry."""
     uri: str
     model: str
-    database: list[int]
+    database: FileState
     versions: list[Version]
 
 
@@ -47,10 +44,13 @@ class LastSeen:
         if database is None:
             return ask()
         seen = self._load()
-        if seen and (self._uri, self._model, database) == (seen.uri, seen.model, seen.database):
+        key = (pipeline.__version__, self._uri, self._model, database)
+        if seen and key == (seen.graftline, seen.uri, seen.model, seen.database):
             return seen.versions
         versions = ask()
-        told = _Seen(uri=self._uri, model=self._model, database=database, versions=versions)
+        told = _Seen(
+            graftline=pipeline.__version__, uri=self._uri, model=self._model, database=database, versions=versions
+        )
         with contextlib.suppress(OSError):  # a disk that is full costs the next run two seconds
             checked.write(self._file, told.model_dump_json().encode())
         return versions
@@ -63,18 +63,10 @@ class LastSeen:
             return None
 
 
-def _state(uri: str) -> list[int] | None:
-    """None where the file alone does not tell whether the database is another: no sqlite, or one that is being written
-    to, was left in the middle of that, or writes to a log first."""
+def _state(uri: str) -> FileState | None:
+    """None where the file does not tell whether the database is another: no sqlite, or one that has been written to
+    just now, is being written to, was left in the middle of that, or writes to a log first."""
     path = Path(uri.removeprefix(SQLITE))
     if not uri.startswith(SQLITE) or any(path.with_name(path.name + more).exists() for more in ("-journal", "-wal")):
         return None
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER)
-    except OSError:
-        return None
-    state = FileState.of(path)
-    if state is None or header[:16] != _MAGIC or header[18:20] != _ROLLBACK:
-        return None
-    return [*state, int.from_bytes(header[_COUNTER], "big")]
+    return settled(path)

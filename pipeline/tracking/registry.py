@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +54,11 @@ class Version:
         return f"v{self.number}"
 
 
+def that_is(alias: str, versions: Iterable[Version]) -> Version | None:
+    """The one of ``versions`` that an alias points at, or None."""
+    return next((version for version in versions if alias in version.aliases), None)
+
+
 class Registry:
     """The versions of the model ``name``."""
 
@@ -90,7 +95,7 @@ class Registry:
 
     def at(self, alias: str) -> Version | None:
         """The version an alias points at, or None."""
-        return next((version for version in self.versions() if alias in version.aliases), None)
+        return that_is(alias, self.versions())
 
     def require(self, alias: str) -> Version:
         """The version an alias points at.

@@ -51,7 +51,15 @@ def a_workspace(folder):
 def start(workspace):
     """``graftline run --inline``, with a checkpoint after every epoch."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", "run", "--inline", "-C", str(workspace)],
+        [
+            sys.executable,
+            "-c",
+            "from pipeline.cli.program import program; program()",
+            "run",
+            "--inline",
+            "-C",
+            str(workspace),
+        ],
         env={**environment(), "GRAFTLINE_CHECKPOINT_EVERY_S": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

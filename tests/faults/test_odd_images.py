@@ -226,7 +226,15 @@ def workspace(tmp_path: Path) -> Path:
 def ingested(workspace: Path) -> dict[str, str | None]:
     """Runs ingest in a process of its own, which is killed where it blocks; the names of images with their errors."""
     done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", "stage", "ingest", "-C", str(workspace)],
+        [
+            sys.executable,
+            "-c",
+            "from pipeline.cli.program import program; program()",
+            "stage",
+            "ingest",
+            "-C",
+            str(workspace),
+        ],
         capture_output=True,
         text=True,
         env=environment(),

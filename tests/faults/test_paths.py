@@ -21,7 +21,7 @@ PATH_MAX = 4096
 
 def said(*arguments: str, code: int = 2) -> str:
     """What ``graftline …`` writes about its trouble."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "pipeline.cli.program", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "our fault" not in done.stderr
@@ -64,7 +64,15 @@ def test_a_workspace_without_permission(finished: Path, tmp_path: Path) -> None:
     (workspace / ".graftline").mkdir(parents=True)
     shutil.copyfile(finished / "params.yaml", workspace / "params.yaml")
     (workspace / ".graftline").chmod(0o500)
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "run", "--inline", "-C", workspace]
+    command = [
+        sys.executable,
+        "-c",
+        "from pipeline.cli.program import program; program()",
+        "run",
+        "--inline",
+        "-C",
+        workspace,
+    ]
     if os.geteuid() == 0:
         command = [*without_override(), *command]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)

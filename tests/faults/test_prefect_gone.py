@@ -50,7 +50,7 @@ def test_a_prefect_server_that_dies_after_training(
     the stages that were done, finishes the others, and there is one version more."""
     more = ("run", "--set", "train.strategy.name=lp_ft", "--set", "train.strategy.epochs=2")
     run = subprocess.Popen(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", *more, "-C", copy_of],
+        [sys.executable, "-m", "pipeline.cli.program", *more, "-C", copy_of],
         env={**environment(), "PREFECT_API_URL": f"{server.url}/api", "PREFECT_API_REQUEST_TIMEOUT": "5"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -31,7 +31,16 @@ PATIENCE_S = 120
 
 def start(workspace: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", "run", "--inline", *MORE, "-C", workspace],
+        [
+            sys.executable,
+            "-c",
+            "from pipeline.cli.program import program; program()",
+            "run",
+            "--inline",
+            *MORE,
+            "-C",
+            workspace,
+        ],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

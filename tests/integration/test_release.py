@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from integration_tools import migrated_store
 
-from pipeline.core import digests
+from pipeline.core import digests, file_state
 from pipeline.core.errors import BundleError, GraftlineError, RegistryError, ServiceError
 from pipeline.core.params import Params
 from pipeline.evaluation.champion import ChampionPin
@@ -518,6 +518,8 @@ def test_a_store_that_nobody_has_written_to_is_not_opened(
     def opened(*_: object) -> None:
         raise AssertionError("the store was opened")
 
+    monkeypatch.setattr(file_state, "SETTLED_NS", -(10**12))
+    steps.settled(workspace, SETTINGS)  # type: ignore[arg-type]
     with monkeypatch.context() as patch:
         patch.setattr(_desk, "open_session", opened)
         pinned = steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]

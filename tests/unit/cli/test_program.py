@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ program.program()
 
 def ended(main: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = PROGRAM.format(main=main, before=before)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +52,28 @@ def test_threads_and_what_is_registered_are_waited_for() -> None:
     assert (3, "thread\nsecond\nfirst\n") == (result.returncode, result.stdout)
 
 
+def test_what_was_registered_before_is_done() -> None:
+    """By a tool that watches programs, before the command was so much as imported."""
+    result = ended("sys.exit(2)", before="atexit.register(print, 'watched')")
+    assert (2, "watched\n") == (result.returncode, result.stdout)
+
+
 def test_what_logging_holds_back_is_written() -> None:
     """A handler that collects lines hands them on when logging is shut down."""
     import_it = "import logging, logging.handlers"
     logs = "logging.StreamHandler(sys.stdout)"
     log = f"logging.getLogger().addHandler(logging.handlers.MemoryHandler(9, target={logs})); logging.warning('held')"
     assert "held\n" == ended(log, before=import_it).stdout
+
+
+@pytest.mark.parametrize(
+    ("closed", "code"), [("os.dup2(os.open('/dev/full', os.O_WRONLY), 1)", 120), ("sys.stdout.close()", 0)]
+)
+def test_output_that_cannot_be_written_ends_as_python_ends_it(closed: str, code: int) -> None:
+    """With its own words for it, and none of ours."""
+    result = ended(f"sys.stdout.write('out'); {closed}")
+    assert code == result.returncode
+    assert "program" not in result.stderr
 
 
 def test_a_message_as_the_code_is_told() -> None:
@@ -70,11 +88,3 @@ def test_an_error_that_nobody_expected_is_told() -> None:
     assert 1 == result.returncode
     assert result.stderr.endswith("ZeroDivisionError: why\n")
     assert -signal.SIGINT == ended("raise KeyboardInterrupt").returncode
-
-
-def test_a_traced_process_ends_in_the_usual_way() -> None:
-    """What a tool has registered before the command began is done."""
-    result = ended("sys.exit(2)", before="atexit.register(print, 'measured'); sys.settrace(lambda *_: None)")
-    assert 2 == result.returncode
-    assert result.stdout.startswith("measured\n")
-    assert "taken apart" in result.stdout

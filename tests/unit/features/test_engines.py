@@ -254,6 +254,6 @@ def test_a_process_that_would_compute_other_features_is_refused(
     recipes = iter(["of who asks", "of who computes"])
     monkeypatch.setattr(extraction, "recipe", lambda *_: next(recipes))
     with pytest.raises(
-        ServiceError, match="Install the same Graftline, Pillow, torch and torchvision on every machine"
+        ServiceError, match="Install the same Python, Graftline, Pillow, torch and torchvision on every machine"
     ):
         extract(weights, [toy_domains.target], toy_domains.context(), CPU, ExtractionOptions())

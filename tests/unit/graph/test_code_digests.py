@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import pipeline
 from pipeline.core import file_state
 from pipeline.graph import closure, code_digests
+from pipeline.graph.table import STAGES
 
 
 @pytest.fixture
@@ -85,4 +87,19 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(package, computed, tmp
     (tmp_path / ".graftline").write_text("in the way")
     for _ in range(2):
         code_digests.of_package(tmp_path)
+    assert 2 == len(computed)
+
+
+def test_whatever_a_stage_depends_on_is_watched() -> None:
+    """Also the files that its row names beside its code."""
+    places = [closure.CODE_ROOT / file for stage in STAGES for file in stage.files]
+    assert places
+    assert all(place.exists() and place.is_relative_to(closure.PACKAGE_ROOT) for place in places)
+
+
+def test_another_version_of_the_package_computes_them_anew(package, computed, tmp_path, monkeypatch) -> None:
+    """In an image whose files all have one time, a file of the same size would not tell."""
+    code_digests.of_package(tmp_path)
+    monkeypatch.setattr(pipeline, "__version__", "0.0.0")
+    code_digests.of_package(tmp_path)
     assert 2 == len(computed)
