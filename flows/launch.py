@@ -16,8 +16,8 @@ from pipeline import params
 from pipeline.core.errors import ParamsError, ServiceError, StoreError
 from pipeline.core.redaction import redact
 from pipeline.params import Settings
+from pipeline.release import steps
 from pipeline.release.decide import Outcome
-from pipeline.tracking.session import open_session
 
 
 def run(workspace: Path, *, emit: Callable[[str], None] = print, assignments: Sequence[str] = ()) -> Outcome:
@@ -29,7 +29,7 @@ def run(workspace: Path, *, emit: Callable[[str], None] = print, assignments: Se
     """
     settings = _preview(workspace, assignments)  # a typo need not wait for a server
     quiet_console()
-    with prefect_server.reachable(workspace, meanwhile=lambda: _open_tracking(workspace, settings)) as api:
+    with prefect_server.reachable(workspace, meanwhile=lambda: _ask_registry(workspace, settings)) as api:
         from flows.retrain import call
 
         try:
@@ -62,8 +62,8 @@ def _preview(workspace: Path, assignments: Sequence[str]) -> Settings:
         return params.load(Path(scratch))
 
 
-def _open_tracking(workspace: Path, settings: Settings) -> None:
-    """Importing MLflow takes as long as a Prefect server's start. A store that does not answer costs the view of
-    training and no training; the run itself says so."""
+def _ask_registry(workspace: Path, settings: Settings) -> None:
+    """Importing MLflow takes as long as a Prefect server's start, and is left out where the registry is as it was. One
+    that does not answer costs the view of training and no training; the run itself says so."""
     with contextlib.suppress(StoreError):
-        open_session(workspace, settings.tracking.uri, settings.tracking.experiment)
+        steps.version_lines(workspace, settings)

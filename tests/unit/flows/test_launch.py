@@ -8,6 +8,7 @@ import pytest
 from flows import launch
 from pipeline import params
 from pipeline.core.errors import ParamsError, StoreError, WorkspaceError
+from pipeline.release import _desk
 
 
 @pytest.fixture
@@ -33,16 +34,16 @@ def test_a_typo_is_told_before_a_server_starts(workspace, tmp_path_factory):
 
 
 def test_a_store_that_does_not_answer_is_no_reason_not_to_train(workspace, monkeypatch):
-    """It is opened while the server starts; the run says itself what is missing."""
+    """It is asked while the server starts; the run says itself what is missing."""
     asked = []
 
     def refuse(*arguments):
         asked.append(arguments)
         raise StoreError("no answer")
 
-    monkeypatch.setattr(launch, "open_session", refuse)
+    monkeypatch.setattr(_desk, "open_session", refuse)
     settings = params.load(workspace)
-    launch._open_tracking(workspace, settings)
+    launch._ask_registry(workspace, settings)
     assert [(workspace, settings.tracking.uri, settings.tracking.experiment)] == asked
 
 
