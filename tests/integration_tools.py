@@ -50,6 +50,10 @@ print("loaded", *sorted(sys.modules.keys() & {HEAVY!r}))
 """
 
 
+GRAFTLINE = (sys.executable, "-m", "pipeline.cli.program")
+"""The installed command, whatever is first on the path."""
+
+
 def environment() -> dict[str, str]:
     """The commands of this virtual environment first on the path."""
     return {
@@ -62,7 +66,7 @@ def environment() -> dict[str, str]:
 def graftline(*arguments: str, workspace: Path) -> subprocess.CompletedProcess[str]:
     """``graftline …`` as a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli.program", *arguments, "-C", str(workspace)],
+        [*GRAFTLINE, *arguments, "-C", str(workspace)],
         capture_output=True,
         text=True,
         env=environment(),

@@ -24,11 +24,8 @@ FILE = ".graftline/cache/registry.checked"
 
 
 class _Seen(Document):
-    graftline: str
-    """Its version: another may read other things in the registry."""
-    uri: str
-    model: str
-    database: FileState
+    asked: tuple[str, str, str, FileState]
+    """Version of Graftline (another may read other things in the registry), URI, model, state of the database."""
     versions: list[Version]
 
 
@@ -43,17 +40,13 @@ class LastSeen:
         database = _state(self._uri)  # before asking: what is written meanwhile is then not taken for known
         if database is None:
             return ask()
-        seen = self._load()
-        key = (pipeline.__version__, self._uri, self._model, database)
-        if seen and key == (seen.graftline, seen.uri, seen.model, seen.database):
+        asked = (pipeline.__version__, self._uri, self._model, database)
+        if (seen := self._load()) and seen.asked == asked:
             return seen.versions
-        versions = ask()
-        told = _Seen(
-            graftline=pipeline.__version__, uri=self._uri, model=self._model, database=database, versions=versions
-        )
+        told = _Seen(asked=asked, versions=ask())
         with contextlib.suppress(OSError):  # a disk that is full costs the next run two seconds
             checked.write(self._file, told.model_dump_json().encode())
-        return versions
+        return told.versions
 
     def _load(self) -> _Seen | None:
         try:

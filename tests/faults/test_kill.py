@@ -6,13 +6,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 
 import psutil
 import pytest
-from integration_tools import environment, outputs_of, small_workspace
+from integration_tools import GRAFTLINE, environment, outputs_of, small_workspace
 
 from pipeline import params
 from pipeline.catalog import CATALOG
@@ -51,15 +50,7 @@ def a_workspace(folder):
 def start(workspace):
     """``graftline run --inline``, with a checkpoint after every epoch."""
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from pipeline.cli.program import program; program()",
-            "run",
-            "--inline",
-            "-C",
-            str(workspace),
-        ],
+        [*GRAFTLINE, "run", "--inline", "-C", str(workspace)],
         env={**environment(), "GRAFTLINE_CHECKPOINT_EVERY_S": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import unicodedata
 import zlib
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from integration_tools import environment
+from integration_tools import GRAFTLINE, environment
 from onnx import helper
 from PIL import Image, ImageCms
 from refusals import Answer, assert_refused, in_this_process
@@ -226,15 +225,7 @@ def workspace(tmp_path: Path) -> Path:
 def ingested(workspace: Path) -> dict[str, str | None]:
     """Runs ingest in a process of its own, which is killed where it blocks; the names of images with their errors."""
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from pipeline.cli.program import program; program()",
-            "stage",
-            "ingest",
-            "-C",
-            str(workspace),
-        ],
+        [*GRAFTLINE, "stage", "ingest", "-C", str(workspace)],
         capture_output=True,
         text=True,
         env=environment(),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration_tools import environment, graftline, small_workspace
+from integration_tools import GRAFTLINE, environment, graftline, small_workspace
 from release_toys import check_agreed, import_once, in_child, toys, train_in
 
 from pipeline.release import steps
@@ -21,7 +20,7 @@ PATH_MAX = 4096
 
 def said(*arguments: str, code: int = 2) -> str:
     """What ``graftline …`` writes about its trouble."""
-    command = [sys.executable, "-m", "pipeline.cli.program", *arguments]
+    command = [*GRAFTLINE, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "our fault" not in done.stderr
@@ -64,15 +63,7 @@ def test_a_workspace_without_permission(finished: Path, tmp_path: Path) -> None:
     (workspace / ".graftline").mkdir(parents=True)
     shutil.copyfile(finished / "params.yaml", workspace / "params.yaml")
     (workspace / ".graftline").chmod(0o500)
-    command = [
-        sys.executable,
-        "-c",
-        "from pipeline.cli.program import program; program()",
-        "run",
-        "--inline",
-        "-C",
-        workspace,
-    ]
+    command = [*GRAFTLINE, "run", "--inline", "-C", workspace]
     if os.geteuid() == 0:
         command = [*without_override(), *command]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from integration_tools import environment, graftline
+from integration_tools import GRAFTLINE, environment, graftline
 
 from flows import prefect_server, services
 from flows.services import Running
@@ -50,7 +49,7 @@ def test_a_prefect_server_that_dies_after_training(
     the stages that were done, finishes the others, and there is one version more."""
     more = ("run", "--set", "train.strategy.name=lp_ft", "--set", "train.strategy.epochs=2")
     run = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli.program", *more, "-C", copy_of],
+        [*GRAFTLINE, *more, "-C", copy_of],
         env={**environment(), "PREFECT_API_URL": f"{server.url}/api", "PREFECT_API_REQUEST_TIMEOUT": "5"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from integration_tools import environment
+from integration_tools import GRAFTLINE, environment
 
 from pipeline import params
 from pipeline.core.lock import HOLDER
@@ -31,16 +30,7 @@ PATIENCE_S = 120
 
 def start(workspace: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from pipeline.cli.program import program; program()",
-            "run",
-            "--inline",
-            *MORE,
-            "-C",
-            workspace,
-        ],
+        [*GRAFTLINE, "run", "--inline", *MORE, "-C", workspace],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
