@@ -11,8 +11,7 @@ from flows import sequence
 from flows.sequence import Runner
 from flows.steps import Step, attempt
 from flows.undoing import reason_of, undo
-from pipeline.graph import executor
-from pipeline.graph.executor import Ran
+from pipeline.graph.through_dvc import Ran
 from pipeline.release.decide import Outcome
 
 
@@ -30,7 +29,7 @@ class Calls(Runner):
         self._done: list[tuple[Step, Any]] = []
 
     def stage(self, name: str) -> Ran:
-        return executor.reproduce(self.workspace, name, self.freshness, emit=self.say)
+        return self.dvc.reproduce(name, emit=self.say)
 
     def step(self, step: Step, *arguments: Any) -> Any:
         result = attempt(step, self.workspace, self.settings, *arguments, say=self.say)

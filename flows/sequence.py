@@ -35,8 +35,8 @@ from pipeline import params
 from pipeline.core.errors import ChampionMovedError, GraftlineError, StoreError
 from pipeline.core.lock import workspace_lock
 from pipeline.graph import dvcfile, torn
-from pipeline.graph.executor import Freshness, Ran
 from pipeline.graph.table import STAGES
+from pipeline.graph.through_dvc import Dvc, Ran
 from pipeline.params import Settings
 from pipeline.release import decide, steps
 from pipeline.release.decide import Outcome
@@ -69,9 +69,9 @@ class Runner(abc.ABC):
         return params.load(self.workspace)
 
     @cached_property
-    def freshness(self) -> Freshness:
-        """What is stale; asked of DVC when the workspace is ours."""
-        return Freshness(self.workspace)
+    def dvc(self) -> Dvc:
+        """Asked when the workspace is ours."""
+        return Dvc(self.workspace)
 
     def say(self, line: str) -> None:
         """One line for people."""
@@ -100,7 +100,7 @@ def retrain(run: Runner) -> Outcome:
     """
     if not (run.workspace / params.FILE).is_file():
         raise params.no_workspace(run.workspace)  # before a lock makes its folder there
-    with workspace_lock(run.workspace, emit=run.say):
+    with workspace_lock(run.workspace, emit=run.say), run.dvc:
         record = _Record(run)
         outcome = None
         _prepare(run)
@@ -128,7 +128,7 @@ def bring_up_to_date(run: Runner, last: str) -> None:
     """
     if not (run.workspace / params.FILE).is_file():
         raise params.no_workspace(run.workspace)
-    with workspace_lock(run.workspace, emit=run.say):
+    with workspace_lock(run.workspace, emit=run.say), run.dvc:
         _put_in_step(run)
         for stage in STAGES[: [stage.name for stage in STAGES].index(last) + 1]:
             _pin_before(run, stage.name)
@@ -167,19 +167,19 @@ def _bring_up_to_date(run: Runner, record: _Record) -> None:
 
 def _pin_before(run: Runner, stage: str) -> None:
     """Write down what changes by itself, right before the stages that read it."""
-    if stage == "ingest" and run.freshness.is_stale("ingest"):
+    if stage == "ingest" and run.dvc.is_stale("ingest"):
         run.step(PIN_LAST_DATA)
     if stage == "evaluate":
         before = read_pin(run.workspace)
         run.step(PIN_CHAMPION)
         if read_pin(run.workspace) != before:
-            run.freshness.moved()
+            run.dvc.moved()
 
 
 def _watched(run: Runner, record: _Record) -> AbstractContextManager[None]:
     """Training's curves go to MLflow while it trains; without training there is no run to open for them. A store that
     does not answer costs the view of them and no training."""
-    if not run.freshness.is_stale("train"):
+    if not run.dvc.is_stale("train"):
         return nullcontext()
     try:
         return curves(run.workspace, run.settings, record.open())

@@ -22,9 +22,8 @@ from flows import artifacts
 from flows.sequence import Runner
 from flows.steps import STEPS, Step, attempt
 from flows.undoing import reason_of, undo
-from pipeline.graph import executor
-from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
+from pipeline.graph.through_dvc import Ran
 
 
 def _task(name: str, summary: str, kind: str, work: Callable[..., Any]) -> Task[..., Any]:
@@ -41,7 +40,7 @@ def _task(name: str, summary: str, kind: str, work: Callable[..., Any]) -> Task[
 
 
 def _stage(run: Runner, name: str) -> Ran:
-    ran = executor.reproduce(run.workspace, name, run.freshness, emit=run.say)
+    ran = run.dvc.reproduce(name, emit=run.say)
     artifacts.after(name, run.workspace, run.settings)
     return ran
 

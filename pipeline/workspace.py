@@ -52,13 +52,13 @@ def create(
 
 def status(workspace: Path) -> Iterator[str]:
     """What is stale and why, who is champion, what to type next."""
-    from pipeline.graph import executor
+    from pipeline.graph import through_dvc
     from pipeline.release.history import History
 
     settings = params.load(workspace)
     if not dvcfile.in_step(workspace, settings):
         yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
-    stale = executor.stale(workspace)
+    stale = through_dvc.stale(workspace)
     for name, reasons in stale.items():
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"

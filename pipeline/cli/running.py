@@ -73,7 +73,7 @@ def stage(
     """Run one stage here and now; this is what dvc.yaml calls. (`dvc repro NAME` runs it only if it is stale.)"""
     from pipeline import params
     from pipeline.core.errors import ParamsError
-    from pipeline.graph import dvcfile, executor
+    from pipeline.graph import child, dvcfile, executor
     from pipeline.graph.table import BY_NAME
 
     if name not in BY_NAME:
@@ -83,11 +83,11 @@ def stage(
             where="graftline stage",
             remedy="Name one of them.",
         )
-    if "DVC_STAGE" in os.environ and not executor.is_child():  # a plain `dvc repro`
+    if "DVC_STAGE" in os.environ and not child.is_child():  # a plain `dvc repro`
         dvcfile.require_tracked(workspace, BY_NAME[name], params.load(workspace))
-    executor.end_with_parent()
+    child.end_with_parent()
     cost = executor.execute(workspace, name)
-    if not executor.is_child():
+    if not child.is_child():
         say(f"{name}: {cost.line}  ({cost.seconds:.1f} s)")
 
 

@@ -15,7 +15,7 @@ from integration_tools import GRAFTLINE, environment, outputs_of, small_workspac
 
 from pipeline import params
 from pipeline.catalog import CATALOG
-from pipeline.graph import executor
+from pipeline.graph import through_dvc
 from pipeline.graph.table import STAGES
 from pipeline.release.history import History
 from pipeline.tracking.registry import CHAMPION, Registry
@@ -122,7 +122,7 @@ def check_agreed(workspace):
     assert registry.at(CHAMPION).number == 1
     assert [(entry.action, entry.version) for entry in History(workspace).entries] == [("promoted", 1)]
     assert os.readlink(workspace / "handoff/current") == "v1"
-    assert executor.stale(workspace) == {}
+    assert through_dvc.stale(workspace) == {}
     assert partial_files(workspace) == []
 
 

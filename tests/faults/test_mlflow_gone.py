@@ -24,8 +24,8 @@ from pipeline.catalog import CATALOG
 from pipeline.core import digests
 from pipeline.core.errors import StoreError
 from pipeline.flow_params import Tracking
-from pipeline.graph import executor
 from pipeline.graph.table import STAGES
+from pipeline.graph.through_dvc import Dvc
 from pipeline.release import steps
 from pipeline.release.history import History
 from pipeline.tracking import runs, unsent
@@ -236,23 +236,23 @@ def test_a_server_that_dies_while_the_network_trains(
 ) -> None:
     """Training goes on to its end; it is not repeated, and its curves are in MLflow afterwards."""
     params.assign(workspace, ["train.strategy.name=lp_ft", "train.strategy.epochs=3"])
-    reproduce, computed = executor.reproduce, []
+    reproduce, computed = Dvc.reproduce, []
 
-    def die_in_training(place: Path, name: str, *arguments: Any, emit: Callable[[str], None]) -> Any:
+    def die_in_training(dvc: Dvc, name: str, *, emit: Callable[[str], None]) -> Any:
         if name == "train" and server.running:
             threading.Timer(2.0, server.kill).start()
-        ran = reproduce(place, name, *arguments, emit=emit)
+        ran = reproduce(dvc, name, emit=emit)
         computed.extend([name] * ran.fresh)
         return ran
 
-    monkeypatch.setattr(executor, "reproduce", die_in_training)
+    monkeypatch.setattr(Dvc, "reproduce", die_in_training)
     with pytest.raises(StoreError, match="does not answer"):
         inline.run(workspace, emit=lambda line: None)
     assert "train" in computed
     trained = digests.of_path(workspace / CATALOG["training"].path)
     computed.clear()
     server.start()
-    monkeypatch.setattr(executor, "reproduce", reproduce)
+    monkeypatch.setattr(Dvc, "reproduce", reproduce)
     said: list[str] = []
     inline.run(workspace, emit=said.append)
     assert trained == digests.of_path(workspace / CATALOG["training"].path)

@@ -275,11 +275,11 @@ def test_what_dvc_would_wait_for_is_named_before(
     found: str,
 ) -> None:
     """DVC opens every file of the data: a run says what lies there instead of waiting without end."""
-    from pipeline.graph import executor
+    from pipeline.graph import through_dvc
 
     make(workspace / "data/class1/odd.jpg")
     with pytest.raises(DataError, match=found) as caught:
-        executor.stale(workspace)
+        through_dvc.stale(workspace)
     assert str(workspace / "data/class1/odd.jpg") in caught.value.found
     assert "ingest.target.path in params.yaml" == caught.value.where
     assert_refused(in_this_process(monkeypatch, capsys)("status", "-C", workspace), found, "Remove it")

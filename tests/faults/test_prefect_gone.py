@@ -13,7 +13,7 @@ from integration_tools import GRAFTLINE, environment, graftline
 
 from flows import prefect_server, services
 from flows.services import Running
-from pipeline.graph import executor
+from pipeline.graph import through_dvc
 from pipeline.release.history import History
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -72,4 +72,4 @@ def test_a_prefect_server_that_dies_after_training(
     trained = next(line for line in ended.stdout.splitlines() if line.startswith("train "))
     assert trained.endswith("(unchanged)")
     assert [1, 2] == sorted({entry.version for entry in History(copy_of).entries})
-    assert {} == executor.stale(copy_of)
+    assert {} == through_dvc.stale(copy_of)

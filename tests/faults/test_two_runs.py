@@ -15,7 +15,7 @@ from integration_tools import GRAFTLINE, environment
 
 from pipeline import params
 from pipeline.core.lock import HOLDER
-from pipeline.graph import executor
+from pipeline.graph import through_dvc
 from pipeline.release.history import History
 from pipeline.tracking.registry import CHAMPION, Registry
 from pipeline.tracking.session import open_session
@@ -61,7 +61,7 @@ def check_one_more_version(workspace: Path) -> None:
     assert 2 == registry.at(CHAMPION).number  # type: ignore[union-attr]
     assert [("promoted", 1), ("promoted", 2)] == [(entry.action, entry.version) for entry in History(workspace).entries]
     assert "v2" == os.readlink(workspace / "handoff/current")
-    assert {} == executor.stale(workspace)
+    assert {} == through_dvc.stale(workspace)
 
 
 def test_the_second_waits_and_then_finds_nothing_to_do(copy_of: Path) -> None:

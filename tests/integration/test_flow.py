@@ -16,8 +16,8 @@ from pipeline.catalog import CATALOG
 from pipeline.core.errors import DataError, ServiceError, StageError
 from pipeline.evaluation.report import Latency, Metrics
 from pipeline.gates._base import Finding, Verdict
-from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
+from pipeline.graph.through_dvc import Ran
 from pipeline.release.decide import Outcome
 
 ERROR = DataError(expected="images", found="an empty folder", where="ingest.target.path", remedy="Add some.")
@@ -141,15 +141,15 @@ def world(monkeypatch):
     """A world of toys in the place of the stages and the steps."""
     toys = World()
 
-    def reproduce(workspace, name, freshness, emit):
+    def reproduce(dvc, name, emit):
         toys.meet(name)
         return Ran(name, fresh=True, line="7 images", seconds=0.5)
 
     for step in STEPS:
         undo = getattr(toys, f"undo_{step.name}") if step.undo else None
         monkeypatch.setattr(sequence, step.name.upper(), step._replace(do=_met(toys, step.name), undo=undo))
-    monkeypatch.setattr("pipeline.graph.executor.reproduce", reproduce)
-    monkeypatch.setattr("pipeline.graph.executor.stale", lambda workspace: {"ingest": ["new"]})
+    monkeypatch.setattr("pipeline.graph.through_dvc.Dvc.reproduce", reproduce)
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda workspace: {"ingest": ["new"]})
     monkeypatch.setattr(sequence.dvcfile, "write", lambda workspace, settings: False)
     monkeypatch.setattr("flows.steps.FIRST_DELAY_S", 0.01)
     monkeypatch.setattr(

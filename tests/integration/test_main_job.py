@@ -9,7 +9,7 @@ import pytest
 from integration_tools import dvc, graftline, small_workspace
 
 from pipeline.core import digests
-from pipeline.graph import executor
+from pipeline.graph import through_dvc
 from pipeline.graph.table import BY_NAME
 
 
@@ -39,7 +39,7 @@ def test_a_run_ends_with_a_bundle_a_champion_and_a_report(finished):
 def test_after_a_run_dvc_finds_nothing_to_do(finished):
     """The flow and `dvc repro` keep the same lock."""
     assert "Data and pipelines are up to date." in dvc("repro", workspace=finished).stdout
-    assert executor.stale(finished) == {}
+    assert through_dvc.stale(finished) == {}
 
 
 def test_dvc_shows_metrics_and_plots(finished, tmp_path):

@@ -181,7 +181,7 @@ def test_status_of_a_fresh_workspace(tmp_path):
 
 def test_status_tells_of_a_dvc_yaml_out_of_step(tmp_path, without_tools, monkeypatch):
     """And what mends it."""
-    monkeypatch.setattr("pipeline.graph.executor.stale", lambda folder: {})
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {})
     create(tmp_path / "new")
     params.assign(tmp_path / "new", ["ingest.source=null"])
     (tmp_path / "new/dvc.yaml").write_text("stages: {}\n")

@@ -10,8 +10,8 @@ import pytest
 from flows import sequence
 from flows.sequence import Runner
 from pipeline.core.errors import ChampionMovedError, DataError, ParamsError, ServiceError, StoreError, WorkspaceError
-from pipeline.graph.executor import Ran
 from pipeline.graph.table import STAGES
+from pipeline.graph.through_dvc import Ran
 from pipeline.params import Settings
 from pipeline.tracking import unsent
 
@@ -62,7 +62,7 @@ def make_notes(tmp_path, monkeypatch):
     """Notes of a workspace in which ``stale`` stages are stale and the verdict is ``passed``."""
 
     def make(*, stale=(), passed=True, **results):
-        monkeypatch.setattr("pipeline.graph.executor.stale", lambda workspace: {name: ["x"] for name in stale})
+        monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda workspace: {name: ["x"] for name in stale})
         monkeypatch.setattr(
             sequence.decide, "judged", lambda workspace: SimpleNamespace(verdict=SimpleNamespace(passed=passed))
         )

@@ -10,7 +10,7 @@ from dvc.dvcfile import Lockfile
 from dvc.repo import Repo
 
 from pipeline.core.errors import DataError, StageError, WorkspaceError
-from pipeline.graph import executor, torn
+from pipeline.graph import through_dvc, torn
 from pipeline.workspace import create
 
 ENTRY = """\
@@ -120,9 +120,9 @@ def test_a_damaged_list_of_holders_is_removed(workspace, content):
     holders.parent.mkdir(exist_ok=True)
     holders.write_text(content)
     with pytest.raises(WorkspaceError, match="graftline run first mends"):
-        executor.stale(workspace)
+        through_dvc.stale(workspace)
     assert list(torn.mend(workspace)) == ["DVC was killed while it wrote rwlock: removed"]
-    assert "ingest" in executor.stale(workspace)
+    assert "ingest" in through_dvc.stale(workspace)
 
 
 def test_holders_that_live_are_left_alone(workspace):

@@ -5,7 +5,9 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 
 from pipeline.core.errors import BusyError, ServiceError, WorkspaceError
-from pipeline.graph import executor
+from pipeline.graph import executor, through_dvc
+from pipeline.graph.dvc_process import DvcProcess
+from pipeline.graph.table import BY_NAME
 from pipeline.workspace import create
 
 
@@ -18,31 +20,31 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(executor, "BUSY_TRIES", 3)
-    monkeypatch.setattr(executor, "BUSY_DELAY_S", 0)
+    monkeypatch.setattr(through_dvc, "BUSY_TRIES", 3)
+    monkeypatch.setattr(through_dvc, "BUSY_DELAY_S", 0)
 
 
 def test_a_fresh_workspace_is_stale_from_end_to_end(workspace):
     """Every stage is named, with what is missing."""
-    stale = executor.stale(workspace)
-    assert list(executor.BY_NAME) == list(stale)
+    stale = through_dvc.stale(workspace)
+    assert list(BY_NAME) == list(stale)
     assert any("data/labels.json" in reason for reason in stale["validate"])
 
 
 def test_one_stage_may_be_asked_for(workspace):
     """Then the others are not told of."""
-    assert list(executor.stale(workspace, "train")) == ["train"]
+    assert list(through_dvc.stale(workspace, "train")) == ["train"]
 
 
-def test_freshness_is_asked_once_until_something_moves(workspace, monkeypatch):
+def test_dvc_is_asked_once_until_something_moves(workspace, monkeypatch):
     """All stages together while nothing has moved, then each by itself, for what moved may have made it stale."""
     asked = []
-    monkeypatch.setattr(executor, "stale", lambda workspace, name=None: asked.append(name) or {"train": ["new"]})
-    freshness = executor.Freshness(workspace)
-    assert [freshness.is_stale(name) for name in ("ingest", "train", "gate")] == [False, True, False]
+    monkeypatch.setattr(through_dvc, "stale", lambda workspace, name=None: asked.append(name) or {"train": ["new"]})
+    dvc = through_dvc.Dvc(workspace)
+    assert [dvc.is_stale(name) for name in ("ingest", "train", "gate")] == [False, True, False]
     assert asked == [None]
-    freshness.moved()
-    assert freshness.is_stale("gate")
+    dvc.moved()
+    assert dvc.is_stale("gate")
     assert asked == [None, "gate"]
 
 
@@ -50,13 +52,13 @@ def test_a_broken_dvc_yaml_is_a_message(workspace):
     """The file is named, and how it is written anew."""
     (workspace / "dvc.yaml").write_text("stages: [\n")
     with pytest.raises(WorkspaceError, match="graftline render"):
-        executor.stale(workspace)
+        through_dvc.stale(workspace)
 
 
 def test_no_dvc_is_a_message(tmp_path):
     """A folder without a DVC repository is told how to get one."""
     with pytest.raises(WorkspaceError, match="dvc init"):
-        executor.stale(tmp_path)
+        through_dvc.stale(tmp_path)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -71,7 +73,7 @@ def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
         return status(repo, *args, **kwargs)
 
     monkeypatch.setattr(Repo, "status", busy_once)
-    assert "ingest" in executor.stale(workspace)
+    assert "ingest" in through_dvc.stale(workspace)
     assert len(asked) == 2
 
     def always_busy(repo, *args, **kwargs):
@@ -79,17 +81,18 @@ def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
 
     monkeypatch.setattr(Repo, "status", always_busy)
     with pytest.raises(BusyError, match="Another DVC command holds"):
-        executor.stale(workspace)
+        through_dvc.stale(workspace)
 
 
 def test_a_stages_own_word_on_a_full_disk_is_passed_on(tmp_path, monkeypatch):
     """What the stage kept is not told around a second time; where it kept nothing, the end of its output tells."""
     tail = "ERROR: failed to run\nOSError: [Errno 28] No space left on device: 'x'\nERROR: see above"
-    monkeypatch.setattr(executor, "_spawn", lambda *_: (1, tail))
+    dvc = through_dvc.Dvc(tmp_path)
+    monkeypatch.setattr(DvcProcess, "repro", lambda *_: (1, tail))
     own = ServiceError("There is no room left on the disk for stage 'train'. (No space left on device)\n  Make room.")
     for kept, said in ((own, str(own)), (None, "(OSError: [Errno 28] No space left on device: 'x').")):
-        monkeypatch.setattr(executor, "_kept_error", lambda *_, kept=kept: kept)
+        monkeypatch.setattr(executor, "kept_error", lambda *_, kept=kept: kept)
         with pytest.raises(ServiceError) as raised:
-            executor._dvc_repro(tmp_path, "train", print)
+            dvc._repro("train", print)
         assert said in str(raised.value)
         assert str(raised.value).count("no room left") == 1
