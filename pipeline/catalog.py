@@ -58,7 +58,7 @@ _ARTEFACTS = (
     Artefact("training", "reports/training.json", "pipeline.training.record:TrainingRecord"),
     Artefact("trials", "reports/trials.json", "pipeline.training.record:Trials"),
     Artefact("model", "models/model.onnx", "pipeline.serving.onnx_file:OnnxFile"),
-    Artefact("parity", "reports/parity.json", "pipeline.serving.parity:ParityReport"),
+    Artefact("parity", "reports/parity.json", "pipeline.serving.parity_report:ParityReport"),
     Artefact("champion", "state/champion.json", "pipeline.evaluation.champion:ChampionPin", "pinned"),
     Artefact("metrics", "reports/metrics.json", "pipeline.evaluation.report:Metrics", "metrics"),
     Artefact("latency", "reports/latency.json", "pipeline.evaluation.report:Latency", "metrics"),

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.core.archives import check_not_packed
 from pipeline.core.errors import BundleError
 from pipeline.data.manifest import Manifest
-from pipeline.serving.parity import FLIPS
+from pipeline.serving.parity_report import FLIPS
 from pipeline.serving.predictor import Predictor
 
 INPUTS = "golden/inputs.npz"

@@ -15,16 +15,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from pipeline.core.ahead import mapped_ahead
 from pipeline.core.batches import batched
-from pipeline.core.files import Document
 from pipeline.serving.answering import EVEN_SIDE_PX
-from pipeline.serving.int8_trial import Quantisation
+from pipeline.serving.parity_report import CONTINUOUS, FLIPS, BatchParity, ParityReport
 
 if TYPE_CHECKING:
     from pipeline.serving.predictor import Predictor
@@ -43,52 +42,6 @@ REFERENCE_BATCH = 8
 
 REFERENCE_PIXELS = REFERENCE_BATCH * EVEN_SIDE_PX**2
 """Larger photos are fewer: those of a thread must fit in memory."""
-
-FLIPS = 3
-"""So many comparisons on one image may fall to the other side, between torch and the file or between two machines."""
-
-CONTINUOUS = 1e-4
-"""A probability that differs by more has met a comparison that fell to the other side."""
-
-
-class BatchParity(Document):
-    """One batch size."""
-
-    batch_size: int
-    images: int
-    sizes: int
-    """Distinct heights and widths among the images."""
-    disagreements: int
-    """Images on which the two name different classes, ties left out."""
-    ties: int = 0
-    """Images on which they name different classes that the network holds for all but equal; 0 where ``step`` is 0."""
-    jumps: int = 0
-    """Images with a probability that differs by more than ``CONTINUOUS``."""
-    max_probability_delta: float
-
-
-class ParityReport(Document):
-    """``reports/parity.json``: the float32 file against the network."""
-
-    images: int
-    """Distinct images compared."""
-    split: str
-    """``test``, or ``train`` where there is no test image."""
-    disagreements: int
-    """Over all batch sizes; the same image counts once per batch size."""
-    ties: int = 0
-    """Likewise."""
-    jumps: int = 0
-    """Images, over all batch sizes, on which a comparison of the head fell to the other side."""
-    max_probability_delta: float
-    """Largest absolute difference of any probability, over all batch sizes."""
-    step: float = 0.0
-    """Largest change of a probability that one flipped comparison can cause; 0 for continuous heads."""
-    against: Literal["network", "features"] = "network"
-    """At batch 1: what the network answers, or its head to the features that the same backbone has computed before."""
-    batches: list[BatchParity]
-    quantisation: Quantisation | None = None
-    """Where an int8 file was tried: what it cost, and whether it ships in the place of the float32 file."""
 
 
 class Compared(NamedTuple):

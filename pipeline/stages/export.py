@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.data.manifest import Manifest
     from pipeline.features.table import FeatureTable
     from pipeline.models.network import TrainedNetwork
-    from pipeline.serving.parity import ParityReport
+    from pipeline.serving.parity_report import ParityReport
 
 
 class Params(base.Params):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.data.expectations import ValidationReport
     from pipeline.evaluation.explain_report import Robustness
     from pipeline.evaluation.report import Latency, Metrics
-    from pipeline.serving.parity import ParityReport
+    from pipeline.serving.parity_report import ParityReport
     from pipeline.training.record import TrainingRecord
 
 Gates: Any = gates_params()

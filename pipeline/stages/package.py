@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.report import Latency, Metrics
     from pipeline.gates._base import Verdict
     from pipeline.serving.onnx_file import OnnxFile
-    from pipeline.serving.parity import ParityReport
+    from pipeline.serving.parity_report import ParityReport
     from pipeline.training.record import TrainingRecord
 
 

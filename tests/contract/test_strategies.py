@@ -25,7 +25,8 @@ from pipeline.features.table import FeatureTable
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.network import TrainedNetwork
 from pipeline.serving.export import to_onnx
-from pipeline.serving.parity import FLIPS, compare
+from pipeline.serving.parity import compare
+from pipeline.serving.parity_report import FLIPS
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.reference import known_answers, reference
 from pipeline.stages import features, train

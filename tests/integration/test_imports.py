@@ -19,6 +19,7 @@ ALLOWED = {
     "predict champion image.png": {"onnx", "onnxruntime"},
     "verify champion": set(),
     "report": {"pandas", "pyarrow"},
+    "stage gate": set(),
     "models": set(),
     "run --inline": {"dvc"},
     "run": {"dvc", "prefect"},

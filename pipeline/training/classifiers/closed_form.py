@@ -1,4 +1,4 @@
-"""Ridge regression and linear discriminant analysis from sums over the images, a whole path for one eigendecomposition.
+"""Ridge regression and linear discriminant analysis from sums over the images, a whole path for one decomposition.
 
 Neither needs the images themselves: counts, sums and products of features are enough, and those of several sites add
 up. So what a federation solves from the sums of its sites is what one site with all images would have solved.
@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.training.classifiers.linear_probe import Head, centred
+from pipeline.training.classifiers.shifted_systems import ShiftedSystems
 from pipeline.training.task import Labelled
 
 ROWS_AT_ONCE = 4096
@@ -86,16 +87,16 @@ def _parts(data: Labelled) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def ridge_path(sums: Sums, penalties: Sequence[float]) -> Iterator[Head]:
     """For each penalty the head that minimises mean ‖y − W x̂ − b‖² + penalty · ‖W‖².
 
-    x̂ are standardised features [n, D], y one-hot labels [n, classes]. With X̂ᵀX̂ / n = V Λ Vᵀ the solution is
-    W = (YᵀX̂ / n) V (Λ + penalty)⁻¹ Vᵀ, and b the class shares: W is all that changes along the path.
+    x̂ are standardised features [n, D], y one-hot labels [n, classes]. The solution is Wᵀ = (X̂ᵀX̂ / n + penalty · I)⁻¹
+    X̂ᵀY / n, and b the class shares: W is all that changes along the path.
     """
     mean, std = sums.mean, sums.std
     scatter = sums.products / sums.count - np.outer(mean, mean)
-    values, vectors = _eigen(scatter / np.outer(std, std))
     cross = (sums.totals - np.outer(sums.counts, mean)) / std / sums.count
-    turned, shares, known = cross @ vectors, sums.counts / sums.count, sums.counts > 0
+    systems = ShiftedSystems(scatter / np.outer(std, std), cross.T)
+    shares, known = sums.counts / sums.count, sums.counts > 0
     for penalty in penalties:
-        weight = (turned / (values + penalty)) @ vectors.T / std
+        weight = systems.solution(1.0, penalty).T / std
         bias = shares - weight @ mean
         yield Head.of_known(known, weight[known], bias[known], len(known))
 
@@ -104,24 +105,17 @@ def lda_path(sums: Sums, shrinkages: Sequence[float]) -> Iterator[Head]:
     """For each shrinkage γ in (0, 1] the head of linear discriminant analysis on standardised features.
 
     Logits are μ_cᵀ S⁻¹ x̂ − ½ μ_cᵀ S⁻¹ μ_c + log π_c, with class means μ_c, class shares π_c and the shrunken covariance
-    within classes S = (1 − γ) Σ + γ · mean(diag Σ) · I. S has the eigenvectors of Σ whatever γ is. What the logits
-    of all classes have in common is taken away.
+    within classes S = (1 − γ) Σ + γ · mean(diag Σ) · I. What the logits of all classes have in common is taken away.
     """
     mean, std, known = sums.mean, sums.std, sums.counts > 0
     counts, means = sums.counts[known], sums.totals[known] / sums.counts[known, None]
     within = (sums.products - (means * counts[:, None]).T @ means) / sums.count
-    values, vectors = _eigen(within / np.outer(std, std))
-    if values.max() < SMALLEST_SHARE:
-        values = np.ones_like(values)  # one image per class: nothing varies within them
-    turned = ((means - mean) / std) @ vectors
+    covariance, centres = within / np.outer(std, std), (means - mean) / std
+    if np.diag(covariance).max() < SMALLEST_SHARE:
+        covariance = np.eye(len(covariance))  # one image per class: nothing varies within them
+    systems, variance = ShiftedSystems(covariance, centres.T), float(np.diag(covariance).mean())
     for shrinkage in shrinkages:
-        shrunken = (1 - shrinkage) * values + shrinkage * values.mean()
-        weight = (turned / shrunken) @ vectors.T / std
-        bias = np.log(counts / sums.count) - (np.square(turned) / shrunken).sum(axis=1) / 2 - weight @ mean
+        solved = systems.solution(1 - shrinkage, shrinkage * variance).T
+        weight = solved / std
+        bias = np.log(counts / sums.count) - (centres * solved).sum(axis=1) / 2 - weight @ mean
         yield Head.of_known(known, *centred(weight, bias), len(known))
-
-
-def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, none below zero, and eigenvectors of a covariance."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.clip(values, 0, None), vectors

@@ -1,4 +1,4 @@
-"""Ridge regression onto the classes, in closed form: one eigendecomposition solves a whole path of penalties.
+"""Ridge regression onto the classes, in closed form: one decomposition solves a whole path of penalties.
 
 Hoerl and Kennard, "Ridge Regression" (1970); as a classifier Rifkin et al., "Regularized Least-Squares
 Classification" (2003).

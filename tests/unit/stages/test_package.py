@@ -18,7 +18,7 @@ from pipeline.serving import bundle
 from pipeline.serving.export import to_onnx
 from pipeline.serving.golden import Golden
 from pipeline.serving.int8_trial import Quantisation
-from pipeline.serving.parity import BatchParity, ParityReport
+from pipeline.serving.parity_report import BatchParity, ParityReport
 from pipeline.serving.quantisation import quantise
 from pipeline.stages import package
 from pipeline.training.record import TrainingRecord
