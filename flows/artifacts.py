@@ -1,6 +1,7 @@
 """What a run shows on its page in Prefect: the gates as a table, the figures, links to the report and the bundle.
 
-The files of the workspace are the truth; an artifact is a copy for people who look at Prefect.
+The files of the workspace are the truth; an artifact is a copy for people who look at Prefect. A run that changed
+nothing leaves those of the run that did: Prefect keeps a history of each.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "worst_class_recall", "e
 """Shown of metrics.json, in this order."""
 
 
-def after(name: str, workspace: Path, settings: Settings) -> None:
-    """Create the artifact that belongs to this stage or step, if one does."""
-    create = {"gate": _gates, "evaluate": _figures, "report": _report, "package": _bundle}.get(name)
-    if create:
-        create(workspace, settings)
+def show(workspace: Path, settings: Settings) -> None:
+    """Create all of them, once the outcome is known."""
+    _gates(workspace, settings)
+    _figures(workspace, settings)
+    _link(workspace / report.PATH, "the report", _key(settings, "report"))
+    _link(workspace / CATALOG["bundle"].path, "the bundle", _key(settings, "bundle"))
 
 
 def _gates(workspace: Path, settings: Settings) -> None:
@@ -54,14 +56,6 @@ def _figures(workspace: Path, settings: Settings) -> None:
     lines.append(f"| latency p50, p95 | {latency.p50_ms:.1f} ms, {latency.p95_ms:.1f} ms | |")
     lines.append(f"| model | {metrics.model_size_mb:.1f} MB | |")
     create_markdown_artifact("\n".join(lines), key=_key(settings, "metrics"), description="through ONNX Runtime")
-
-
-def _report(workspace: Path, settings: Settings) -> None:
-    _link(workspace / report.PATH, "the report", _key(settings, "report"))
-
-
-def _bundle(workspace: Path, settings: Settings) -> None:
-    _link(workspace / CATALOG["bundle"].path, "the bundle", _key(settings, "bundle"))
 
 
 def _link(path: Path, text: str, key: str) -> None:

@@ -20,19 +20,19 @@ from prefect.transactions import Transaction, transaction
 
 from flows import artifacts
 from flows.sequence import Runner
-from flows.steps import STEPS, Step, attempt
+from flows.steps import REPORT, STEPS, Step, attempt
 from flows.undoing import reason_of, undo
 from pipeline.graph.table import STAGES
 from pipeline.graph.through_dvc import Ran
 
 
-def _task(name: str, summary: str, kind: str, work: Callable[..., Any]) -> Task[..., Any]:
+def _task(name: str, summary: str, work: Callable[..., Any]) -> Task[..., Any]:
+    """Without tags: for each of a task's Prefect asks the server for a slot, and now and then waits two seconds."""
     return Task(
         work,
         name=name,
         task_run_name=name,
         description=summary,
-        tags=[kind],
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=0,
@@ -40,9 +40,7 @@ def _task(name: str, summary: str, kind: str, work: Callable[..., Any]) -> Task[
 
 
 def _stage(run: Runner, name: str) -> Ran:
-    ran = run.dvc.reproduce(name, emit=run.say)
-    artifacts.after(name, run.workspace, run.settings)
-    return ran
+    return run.dvc.reproduce(name, emit=run.say)
 
 
 def _step(run: Tasks, step: Step, done: list[Any], *arguments: Any) -> Any:
@@ -52,12 +50,13 @@ def _step(run: Tasks, step: Step, done: list[Any], *arguments: Any) -> Any:
         run.reason = reason_of(error)  # Prefect undoes the steps before this one on the way out, and tells them nothing
         raise
     done.append(result)
-    artifacts.after(step.name, run.workspace, run.settings)
+    if step.name == REPORT.name:
+        artifacts.show(run.workspace, run.settings)
     return result
 
 
-STAGE_TASKS = {stage.name: _task(stage.name, stage.summary, "stage", _stage) for stage in STAGES}
-STEP_TASKS = {step.name: _task(step.name, step.summary, "step", _step) for step in STEPS}
+STAGE_TASKS = {stage.name: _task(stage.name, stage.summary, _stage) for stage in STAGES}
+STEP_TASKS = {step.name: _task(step.name, step.summary, _step) for step in STEPS}
 
 
 def _unheard(line: str) -> None:

@@ -20,7 +20,8 @@ class Saved(Protocol):
 
 class Artefact(NamedTuple):
     """``kind`` says how DVC keeps it: ``data`` in its cache; ``metrics`` and ``plots`` as such, beside the code;
-    ``pinned`` is an input that the flow sets before the stages run, so that stages stay functions of files."""
+    ``pinned`` is an input that the flow sets before the stages run, so that stages stay functions of files; before the
+    first run it is its type's ``empty()``."""
 
     name: str
     path: str

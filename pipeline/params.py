@@ -98,7 +98,7 @@ def load(workspace: Path) -> Settings:
         WorkspaceError: there is none.
         ParamsError: a key is unknown or a value does not fit; the message names the nearest key.
     """
-    return parse(read(workspace / FILE), where=str(workspace / FILE))
+    return parse(_document(workspace / FILE), where=str(workspace / FILE))
 
 
 def parse(raw: dict[str, Any], where: str) -> Settings:
@@ -157,6 +157,11 @@ def read(path: Path) -> dict[str, Any]:
         WorkspaceError: there is none.
         ParamsError: it is not YAML, or not a mapping.
     """
+    return copy.deepcopy(_document(path))
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """What :func:`read` copies: kept for whoever reads the same text next, so to be left as it is."""
     if not path.is_file():
         raise no_workspace(path.parent)
     try:
@@ -171,13 +176,13 @@ def read(path: Path) -> dict[str, Any]:
         raise _no_yaml(f"the tag {tag}", path, "Take it out: plain values stand here, and no objects are made of them.")
     if document is not None and not isinstance(document, dict):
         raise _no_yaml(f"{document!r}", path, "Write sections, such as `train:`, with `key: value` lines below them.")
-    return {} if document is None else copy.deepcopy(document)
+    return {} if document is None else document
 
 
 @lru_cache(maxsize=8)
 def _parsed_text(text: str) -> tuple[str | None, Any]:
     """The first tag, if there is one, else the document. A run reads its params.yaml some fifteen times."""
-    tag = _tag(text)
+    tag = _tag(text) if "!" in text else None
     return tag, None if tag else _yaml().load(text)
 
 

@@ -59,10 +59,13 @@ def _where(workspace: Path, outcome: Outcome) -> list[str]:
 
 def _runner(inline: bool) -> Callable[..., Outcome]:
     """Plain calls, or the Prefect flow."""
-    from flows import inline as calls
+    if inline:
+        from flows import inline as calls
+
+        return calls.run
     from flows import launch
 
-    return calls.run if inline else launch.run
+    return launch.run
 
 
 @app.command()

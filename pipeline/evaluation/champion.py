@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.core import digests
 from pipeline.core.errors import WorkspaceError
@@ -23,6 +23,11 @@ class ChampionPin(Document):
     """Of the champion's ONNX file."""
     profile: dict[str, Any] = {}
     """The profile of the data it was trained on."""
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Before there is a champion."""
+        return cls()
 
     @property
     def title(self) -> str:

@@ -9,6 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+
 from pipeline import params
 from pipeline.core import disk
 from pipeline.core.errors import BusyError, StageError, WorkspaceError
@@ -104,8 +108,6 @@ def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
         WorkspaceError: DVC cannot read dvc.yaml or finds no repository.
         InputError: what a stage reads from outside holds something that is no file.
     """
-    from dvc.repo import Repo
-
     if (workspace / params.FILE).is_file():  # where there is none, DVC says what else is missing
         settings = params.load(workspace)
         for stage in BY_NAME.values() if name is None else [BY_NAME[name]]:
@@ -122,9 +124,6 @@ def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
 @contextlib.contextmanager
 def _asking_dvc(workspace: Path) -> Iterator[None]:
     """What DVC says of a broken dvc.yaml, a locked or a missing repository, in our form."""
-    from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-
     try:
         yield
     except LockError as error:
@@ -141,8 +140,6 @@ def _asking_dvc(workspace: Path) -> Iterator[None]:
 
 def _when_free(ask: Callable[[], Any]) -> Any:
     """Ask again while another DVC command holds the repository, for as long as such commands take."""
-    from dvc.lock import LockError
-
     for _ in range(BUSY_TRIES - 1):
         try:
             return ask()

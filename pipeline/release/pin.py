@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.catalog import CATALOG, Saved
+from pipeline.catalog import CATALOG
 from pipeline.core import digests, files
 from pipeline.evaluation.champion import FOLDER, ChampionPin
 from pipeline.release._desk import Desk
@@ -41,24 +41,17 @@ def pin_champion(desk: Desk) -> ChampionPin:
 
 def ensure_pins(workspace: Path) -> None:
     """Write empty pins where there are none, so that ``dvc repro`` works in a workspace that no flow has run in."""
-    from pipeline.data.profile import DataProfile
-    from pipeline.evaluation.domain_card import DomainCard
-
-    empty_pins: dict[str, Saved] = {
-        "data_profile": DataProfile.empty(),
-        "previous_domain": DomainCard.empty(),
-        "champion": ChampionPin(),
-    }
-    for name, empty in empty_pins.items():
-        path = workspace / CATALOG[name].path
-        if not path.is_file():
-            empty.save(path)
+    for artefact in CATALOG.values():
+        path = workspace / artefact.path
+        if artefact.kind == "pinned" and not path.is_file():
+            pinned: Any = artefact.type()
+            pinned.empty().save(path)
 
 
 def read_pin(workspace: Path) -> ChampionPin:
     """The champion that the last evaluation compared with."""
     path = workspace / CATALOG["champion"].path
-    return ChampionPin.load(path) if path.is_file() else ChampionPin()
+    return ChampionPin.load(path) if path.is_file() else ChampionPin.empty()
 
 
 def pin_data_profile(workspace: Path) -> bool:
@@ -112,7 +105,7 @@ def _model_sha256(workspace: Path) -> str | None:
 
 def _pin(desk: Desk, champion: Version | None) -> ChampionPin:
     if champion is None:
-        return ChampionPin()  # as ensure_pins writes it: the first flow after a dvc repro finds nothing to do
+        return ChampionPin.empty()  # as ensure_pins writes it: the first flow after a dvc repro finds nothing to do
     model = desk.workspace / FOLDER / f"{champion.sha256}.onnx"
     if not model.is_file() or digests.of_file(model) != champion.sha256:
         with tempfile.TemporaryDirectory() as scratch, files.replacing(model) as fresh:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 from pipeline.core import digests
 from pipeline.core.errors import BundleError, ParamsError
 from pipeline.core.files import replacing, write_bytes
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 OWN = ".graftline/signing_key.pem"
 """Where a workspace keeps its own, if params.yaml names no other."""
@@ -58,9 +60,6 @@ class PublicKey:
 
     def has_signed(self, content: bytes, signature: bytes) -> bool:
         """ECDSA, over the digest that the format has with each curve."""
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec
 
         digest = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
         try:
@@ -125,8 +124,6 @@ def _place(workspace: Path, named: str | None) -> Path:
 
 
 def _make(place: Path) -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -145,10 +142,9 @@ def _check_private(place: Path) -> None:
 
 
 def _private_half(place: Path) -> EllipticCurvePrivateKey:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(place.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(place.read_bytes(), password=None)
     except (ValueError, TypeError):  # TypeError: it is encrypted
         raise _unusable(place, "another file, or an encrypted key", f"Make one: {_recipe(place)}") from None
     if getattr(getattr(key, "curve", None), "name", "") not in CURVES:
@@ -157,10 +153,9 @@ def _private_half(place: Path) -> EllipticCurvePrivateKey:
 
 
 def _public_half(path: Path) -> EllipticCurvePublicKey:
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = serialization.load_pem_public_key(path.read_bytes())
     except ValueError:
         key = None
     if getattr(getattr(key, "curve", None), "name", "") not in CURVES:
@@ -174,7 +169,6 @@ def _public_half(path: Path) -> EllipticCurvePublicKey:
 
 
 def _as_pem(key: EllipticCurvePublicKey) -> bytes:
-    from cryptography.hazmat.primitives import serialization
 
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
