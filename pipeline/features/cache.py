@@ -12,7 +12,10 @@ moment later.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,9 @@ from pipeline.core.errors import ServiceError
 from pipeline.core.files import replacing
 
 IDS, FEATURES, DIGEST = "ids.txt", "features.npy", "digest.txt"
+
+KEPT_DAYS = 90
+"""A recipe that no run has asked for in so long is not expected back: monthly retraining has passed it over twice."""
 
 
 class FeatureCache:
@@ -39,8 +45,11 @@ class FeatureCache:
         self._trusted: set[int] = set()
         self._damaged: set[int] = set()
         """Numbers of segments that were compared with their digests."""
-        for digest in sorted(folder.glob(f"segment-*/{DIGEST}")) if folder is not None else []:
-            self.take_in(digest.parent)
+        if folder is not None and folder.is_dir():
+            with contextlib.suppress(OSError):  # in a workspace that may only be read
+                os.utime(folder)  # when it was last asked for
+            for digest in sorted(folder.glob(f"segment-*/{DIGEST}")):
+                self.take_in(digest.parent)
 
     @property
     def is_on_disk(self) -> bool:
@@ -112,6 +121,16 @@ class FeatureCache:
         for number, chosen in zip(numbers, np.split(by_segment, starts)[1:], strict=True):
             gathered[chosen] = _rows(self._segments[number], places[chosen, 1])
         return gathered
+
+
+def forget_unused(recipes: Path) -> None:
+    """Remove the folders in ``recipes``, one per recipe, that nobody has opened for :data:`KEPT_DAYS`.
+
+    They are of a backbone that was given up, or of libraries and code before an upgrade.
+    """
+    for folder in recipes.iterdir() if recipes.is_dir() else ():
+        if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86_400:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Gathered:

@@ -28,13 +28,16 @@ from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
-from pipeline.features.cache import FeatureCache, Gathered
+from pipeline.features.cache import FeatureCache, Gathered, forget_unused
 from pipeline.features.engines import Chosen, Engine, Name, choose, recipe
 from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.scale import engine as scaling
 from pipeline.scale.options import Scale
+
+FOLDER = "features"
+"""In the workspace's cache; in it a folder per recipe."""
 
 FLUSH_EVERY = 1024
 """Images per cache segment, about: with the batches at work, what a kill costs at most."""
@@ -89,6 +92,8 @@ def extract(
     missing = _missing(wanted, cache)
     if len(missing):
         _compute(weights, missing, cache, context, engine, device, options, how(engine.name))
+    if context.cache is not None:
+        forget_unused(context.cache / FOLDER)
     tables = [_table(weights, manifest, cache, options.dtype, how(engine.name)) for manifest in manifests]
     return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 
@@ -98,7 +103,7 @@ def _folder(weights: BackboneWeights, context: Context, options: ExtractionOptio
     if context.cache is None:
         return None
     content = [weights.digest, weights.preprocessing.digest, options.dtype, options.batch_size, how]
-    return context.cache / "features" / digests.of_json(content)
+    return context.cache / FOLDER / digests.of_json(content)
 
 
 def _each_once(manifests: list[Manifest]) -> Manifest:

@@ -75,12 +75,14 @@ def run(
 def _known(context: Context, network: TrainedNetwork, subject: Subject) -> FeatureCache | None:
     """Features of corrupted images; None where the backbone has learnt, and no later run will meet it again."""
     from pipeline.evaluation.withstanding import recipe
-    from pipeline.features.cache import FeatureCache
+    from pipeline.features.cache import FeatureCache, forget_unused
 
     if context.cache is None or not network.keeps_backbone:
         return None
-    name = digests.of_json([network.facts.backbone_digest, recipe(subject)])
-    return FeatureCache(context.cache / "corrupted" / name)
+    recipes = context.cache / "corrupted"
+    cache = FeatureCache(recipes / digests.of_json([network.facts.backbone_digest, recipe(subject)]))
+    forget_unused(recipes)
+    return cache
 
 
 def _count(params: Params, side_px: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.features.cache import FeatureCache, _digest, write_segment
+from pipeline.features.cache import KEPT_DAYS, FeatureCache, _digest, forget_unused, write_segment
 
 
 def test_gathers_over_segments_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -43,6 +44,19 @@ def test_two_writers_of_the_same_images_do_no_harm(tmp_path: Path) -> None:
     for _ in range(2):
         FeatureCache(tmp_path / "cache").add(["a"], np.ones((1, 1), np.float32))
     assert 1 == len(list((tmp_path / "cache").glob("segment-*")))
+
+
+def test_a_recipe_that_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
+    """After ninety days, counted from when it was last opened and not from when it was last written."""
+    for name in ("given up", "in use", "new"):
+        FeatureCache(tmp_path / name).add(["a"], np.ones((1, 1), np.float32))
+    long_ago = time.time() - (KEPT_DAYS + 1) * 86_400
+    for name in ("given up", "in use"):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    FeatureCache(tmp_path / "in use")
+    forget_unused(tmp_path)
+    assert {"in use", "new"} == {path.name for path in tmp_path.iterdir()}
+    forget_unused(tmp_path / "not there")
 
 
 def test_an_unknown_image_is_a_key_error() -> None:
