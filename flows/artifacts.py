@@ -19,12 +19,16 @@ FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "worst_class_recall", "e
 """Shown of metrics.json, in this order."""
 
 
-def show(workspace: Path, settings: Settings) -> None:
-    """Create all of them, once the outcome is known."""
+def _evidence(workspace: Path, settings: Settings) -> None:
+    """Gates, figures and the bundle, once they are to be decided on."""
     _gates(workspace, settings)
     _figures(workspace, settings)
-    _link(workspace / report.PATH, "the report", _key(settings, "report"))
     _link(workspace / CATALOG["bundle"].path, "the bundle", _key(settings, "bundle"))
+
+
+def _page(workspace: Path, settings: Settings) -> None:
+    """The report, once it is written."""
+    _link(workspace / report.PATH, "the report", _key(settings, "report"))
 
 
 def _gates(workspace: Path, settings: Settings) -> None:
@@ -65,3 +69,7 @@ def _link(path: Path, text: str, key: str) -> None:
 def _key(settings: Settings, what: str) -> str:
     """Prefect takes lower-case letters, digits and dashes; under one key it keeps a history."""
     return re.sub(r"[^a-z0-9]+", "-", f"{settings.model}-{what}".lower()).strip("-")
+
+
+SHOWN = {"evidence": _evidence, "report": _page}
+"""By what :meth:`flows.sequence.Runner.show` calls it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.live import curves
 from flows.steps import (
@@ -70,7 +70,7 @@ class Runner(abc.ABC):
 
     @cached_property
     def dvc(self) -> Dvc:
-        """Asked when the workspace is ours."""
+        """One for the whole run: what it knows is of a workspace that is ours."""
         return Dvc(self.workspace)
 
     def say(self, line: str) -> None:
@@ -84,6 +84,10 @@ class Runner(abc.ABC):
     @abc.abstractmethod
     def step(self, step: Step, *arguments: Any) -> Any:
         """Do a step, with the workspace and the settings before its arguments."""
+
+    @abc.abstractmethod
+    def show(self, what: Literal["evidence", "report"]) -> None:
+        """Where people look at runs: what is about to be decided on, or the report."""
 
     @abc.abstractmethod
     def transaction(self) -> AbstractContextManager[Any]:
@@ -206,6 +210,7 @@ def _settle(run: Runner, record: _Record) -> Outcome:
 
 def _decide(run: Runner, record: _Record) -> Outcome:
     """Register what the stages made, and promote it if the verdict passed: the whole of that, or nothing."""
+    run.show("evidence")
     run.step(RECORD_RUN, record.open())
     with run.transaction():
         version = run.step(REGISTER, record.id)
@@ -225,6 +230,8 @@ def _report(run: Runner, outcome: Outcome, *, fresh: bool) -> None:
         run.step(REPORT, outcome.kind)
     except Exception as error:  # noqa: BLE001  # whatever a page may stumble over: the decision stands
         run.say(f"No report was written: {type(error).__name__}: {error}")
+    else:
+        run.show("report")
 
 
 def _announce(run: Runner, outcome: Outcome) -> None:

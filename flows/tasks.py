@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
@@ -20,7 +20,7 @@ from prefect.transactions import Transaction, transaction
 
 from flows import artifacts
 from flows.sequence import Runner
-from flows.steps import REPORT, STEPS, Step, attempt
+from flows.steps import STEPS, Step, attempt
 from flows.undoing import reason_of, undo
 from pipeline.graph.table import STAGES
 from pipeline.graph.through_dvc import Ran
@@ -50,8 +50,6 @@ def _step(run: Tasks, step: Step, done: list[Any], *arguments: Any) -> Any:
         run.reason = reason_of(error)  # Prefect undoes the steps before this one on the way out, and tells them nothing
         raise
     done.append(result)
-    if step.name == REPORT.name:
-        artifacts.show(run.workspace, run.settings)
     return result
 
 
@@ -107,3 +105,9 @@ class Tasks(Runner):
 
     def transaction(self) -> AbstractContextManager[Any]:
         return transaction()
+
+    def show(self, what: Literal["evidence", "report"]) -> None:
+        try:
+            artifacts.SHOWN[what](self.workspace, self.settings)
+        except Exception as error:  # noqa: BLE001  # a copy for people to look at: the run stands without it
+            self.say(f"Not shown in Prefect: {type(error).__name__}: {error}")

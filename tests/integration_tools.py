@@ -51,7 +51,7 @@ print("loaded", *sorted(sys.modules.keys() & {HEAVY!r}))
 
 
 GRAFTLINE = (sys.executable, "-m", "pipeline.cli.program")
-"""The installed command, whatever is first on the path."""
+"""What the installed command runs, by this interpreter, whatever is first on the path."""
 
 
 def environment() -> dict[str, str]:

@@ -128,9 +128,10 @@ def forget_unused(recipes: Path) -> None:
 
     They are of a backbone that was given up, or of libraries and code before an upgrade.
     """
-    for folder in recipes.iterdir() if recipes.is_dir() else ():
-        if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86_400:
-            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # somebody else is tidying up; the next run does the rest
+        for folder in recipes.iterdir():
+            if time.time() - folder.lstat().st_mtime > KEPT_DAYS * 86_400:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class Gathered:

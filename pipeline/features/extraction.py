@@ -28,7 +28,7 @@ from pipeline.data.loading import as_tensor
 from pipeline.data.manifest import Manifest
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.transforms import preprocess
-from pipeline.features.cache import FeatureCache, Gathered, forget_unused
+from pipeline.features.cache import FeatureCache, Gathered
 from pipeline.features.engines import Chosen, Engine, Name, choose, recipe
 from pipeline.features.options import ExtractionOptions
 from pipeline.features.table import FeatureTable, TableFacts
@@ -92,8 +92,6 @@ def extract(
     missing = _missing(wanted, cache)
     if len(missing):
         _compute(weights, missing, cache, context, engine, device, options, how(engine.name))
-    if context.cache is not None:
-        forget_unused(context.cache / FOLDER)
     tables = [_table(weights, manifest, cache, options.dtype, how(engine.name)) for manifest in manifests]
     return Extraction(tables, computed=len(missing), cached=len(wanted) - len(missing), engine=engine)
 

@@ -21,8 +21,8 @@ from pipeline.graph.dvc_process import DvcProcess
 from pipeline.graph.table import BY_NAME
 
 BUSY_TRIES, BUSY_DELAY_S = 60, 1.0
-BUSY = "Unable to acquire lock"
-"""What DVC says on its standard error where :class:`dvc.lock.LockError` is what it meant."""
+BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+"""What DVC says on its standard error where another DVC command holds the repository, or a file of the stage."""
 
 
 class Ran(NamedTuple):
@@ -91,7 +91,7 @@ class Dvc:
             code, tail = self._process.repro(name, emit)
             if code == 0:
                 return
-            if BUSY not in tail:
+            if not any(words in tail for words in BUSY):
                 break
             time.sleep(BUSY_DELAY_S)
         if (kept := executor.kept_error(self._workspace, name)) is not None:

@@ -60,7 +60,6 @@ class PublicKey:
 
     def has_signed(self, content: bytes, signature: bytes) -> bool:
         """ECDSA, over the digest that the format has with each curve."""
-
         digest = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
         try:
             self.key.verify(signature, content, ec.ECDSA(digest[self.key.curve.name]))
@@ -124,7 +123,6 @@ def _place(workspace: Path, named: str | None) -> Path:
 
 
 def _make(place: Path) -> None:
-
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -142,7 +140,6 @@ def _check_private(place: Path) -> None:
 
 
 def _private_half(place: Path) -> EllipticCurvePrivateKey:
-
     try:
         key = serialization.load_pem_private_key(place.read_bytes(), password=None)
     except (ValueError, TypeError):  # TypeError: it is encrypted
@@ -153,7 +150,6 @@ def _private_half(place: Path) -> EllipticCurvePrivateKey:
 
 
 def _public_half(path: Path) -> EllipticCurvePublicKey:
-
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except ValueError:
@@ -169,7 +165,6 @@ def _public_half(path: Path) -> EllipticCurvePublicKey:
 
 
 def _as_pem(key: EllipticCurvePublicKey) -> bytes:
-
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 

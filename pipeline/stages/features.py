@@ -23,11 +23,14 @@ def run(
     params: Params, context: Context, *, backbone: BackboneWeights, source_manifest: Manifest, target_manifest: Manifest
 ) -> Result:
     """Extract; images whose features are in the cache are not even decoded."""
-    from pipeline.features.extraction import extract
+    from pipeline.features.cache import forget_unused
+    from pipeline.features.extraction import FOLDER, extract
 
     threads = threads_for(params.threads, backbone.preprocessing.size_px)
     with computing(context.device, context.seed, threads) as device:
         found = extract(backbone, [source_manifest, target_manifest], context, device, params)
+    if context.cache is not None:
+        forget_unused(context.cache / FOLDER)  # here: a choice among backbones has asked for its candidates' by now
     for table, manifest in zip(found.tables, (source_manifest, target_manifest), strict=True):
         _check_finite(table, manifest, params.dtype)
     source, target = found.tables

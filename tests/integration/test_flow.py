@@ -196,6 +196,19 @@ def test_a_passing_challenger_becomes_champion(run, world):
     assert "Gates: 1 passed, 0 failed · champion digits v2 · handoff/v2" == run.lines[-1]
 
 
+@pytest.mark.parametrize("run", ["flow"], indirect=True)
+def test_what_prefect_does_not_show_changes_nothing(run, monkeypatch):
+    """Its artifacts are copies for people to look at: one that is refused is said, and the challenger promoted."""
+    from flows import artifacts
+
+    def refuse(workspace, settings):
+        raise ValueError("no such thing")
+
+    monkeypatch.setitem(artifacts.SHOWN, "evidence", refuse)
+    assert "promoted" == run().kind
+    assert "Not shown in Prefect: ValueError: no such thing" in run.lines
+
+
 def test_a_failed_gate_is_a_hold(run, world, workspace):
     """Not an error: the outcome says so, and the champion stays."""
     finding = Finding(gate="accuracy_floor", passed=False, observed="0.5", required="≥ 0.8", why="0.5 < 0.8")

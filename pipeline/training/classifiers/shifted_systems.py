@@ -19,7 +19,7 @@ class ShiftedSystems:
 
     Args:
         matrix: A, symmetric and positive semidefinite but for rounding, float64 [n, n]. Where rounding has made it
-            indefinite, its smallest eigenvalue is added to the diagonal, so that a small shift is not undone.
+            indefinite, its smallest eigenvalue is taken from the whole diagonal, so that a small shift is not undone.
         right: B, float64 [n, k].
     """
 
@@ -40,6 +40,6 @@ class ShiftedSystems:
         """Q or Qᵀ times ``columns``; Q leaves the first row as it is."""
         if len(columns) == 1:
             return columns
-        work = BLOCK * columns.shape[1]
+        work = BLOCK * (columns.shape[1] + BLOCK + 1)
         rest, _, _ = lapack.dormqr("L", transposed, self._reflectors, self._scales, columns[1:], work)
         return np.concatenate([columns[:1], rest])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -97,24 +96,6 @@ def test_other_weights_and_other_preprocessing_share_nothing(
     ):
         assert 60 == run(start, [toy_domains.source], context).computed
     assert 60 == run(weights, [toy_domains.source], context, dtype="float16").computed
-
-
-def test_features_of_recipes_given_up_are_removed(
-    toy_domains: Any, weights: BackboneWeights, forwarded: list[int], tmp_path: Path
-) -> None:
-    """A run forgets what none has asked for in ninety days, and nothing else: going back to it computes again."""
-    context = toy_domains.context(cache=tmp_path / "cache")
-    run(weights, [toy_domains.target], context, batch_size=8)
-    (given_up,) = (tmp_path / "cache/features").iterdir()
-    os.utime(given_up, (0, 0))
-    run(weights, [toy_domains.target], context)
-    (kept,) = (tmp_path / "cache/features").iterdir()
-    assert kept != given_up
-    forwarded.clear()
-    run(weights, [toy_domains.target], context)
-    assert [] == forwarded
-    run(weights, [toy_domains.target], context, batch_size=8)
-    assert forwarded
 
 
 def test_features_do_not_depend_on_what_was_cached(toy_domains: Any, weights: BackboneWeights, tmp_path: Path) -> None:

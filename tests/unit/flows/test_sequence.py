@@ -26,7 +26,7 @@ class Notes(Runner):
 
     def __init__(self, workspace, results):
         super().__init__(workspace, self._hear)
-        self.results, self.done, self.lines = results, [], []
+        self.results, self.done, self.lines, self.shown = results, [], [], []
         self.__dict__["settings"] = Settings()
 
     def _hear(self, line):
@@ -45,6 +45,9 @@ class Notes(Runner):
     def _raise(self, name):
         if isinstance(self.results.get(name), Exception):
             raise self.results[name]
+
+    def show(self, what):
+        self.shown.append(what)
 
     @contextmanager
     def transaction(self):
@@ -92,6 +95,7 @@ def test_a_passing_verdict_is_released_inside_one_transaction(make_notes):
     expected.insert(expected.index("train"), "open_run")
     assert [*expected, *RELEASE, "report", "finish_run", "announce"] == run.done
     assert "promoted" == ended.kind
+    assert ["evidence", "report"] == run.shown
 
 
 def test_a_failing_verdict_is_a_hold_and_not_a_failure(make_notes):
@@ -110,6 +114,7 @@ def test_what_was_decided_before_is_not_decided_again(make_notes):
     page.write_text("as it was")
     assert "unchanged" == sequence.retrain(run).kind
     assert ["recover", *UNTIL_EVALUATE, "pin_champion", *FROM_EVALUATE, "settled"] == run.done
+    assert [] == run.shown
 
 
 def test_a_missing_report_is_written_even_where_nothing_changed(make_notes):
@@ -232,6 +237,7 @@ def test_a_report_that_cannot_be_written_does_not_undo_the_promotion(make_notes)
     run = make_notes(report=KeyError("accuracy"))
     assert "promoted" == sequence.retrain(run).kind
     assert "No report was written: KeyError: 'accuracy'" in run.lines
+    assert ["evidence"] == run.shown
     assert ["report", "finish_run", "announce"] == run.done[-3:]
 
 

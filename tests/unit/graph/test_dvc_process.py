@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from pipeline.graph.dvc_process import TAIL, DvcProcess
+from pipeline.graph.dvc_process import TAIL, UNTOLD, DvcProcess
 
 Repros = Callable[..., tuple[int, str, list[str]]]
 
@@ -44,9 +44,7 @@ def repro(workspace: Path, process: DvcProcess) -> Repros:
 
 def of_dvc() -> psutil.Process:
     """The one child of these tests that runs DVC."""
-    (child,) = (
-        child for child in psutil.Process().children() if child.cmdline()[-2:] == ["-m", "pipeline.graph.dvc_process"]
-    )
+    (child,) = (child for child in psutil.Process().children() if "pipeline.graph.dvc_process" in child.cmdline())
     return child
 
 
@@ -59,9 +57,9 @@ def test_one_process_serves_all_stages(repro: Repros) -> None:
     """Each with its own lines, errors and exit code; a failure ends nothing, nor does a line that was not ended."""
     assert repro("echo '  one'")[::2] == (0, ["  one"])
     first = of_dvc()
-    code, errors, said = repro("echo '  two'; printf '  half'; echo trouble >&2; exit 3")
+    code, errors, said = repro("echo '  two'; printf '  half'; expr 40 + 2 >&2; exit 3")
     assert (code, said) == (255, ["  two", "  half"])
-    assert "trouble" in errors
+    assert "42" in errors.splitlines()
     assert repro("echo '  three'") == (0, "", ["  three"])
     assert first == of_dvc()
 
@@ -86,7 +84,49 @@ def test_only_the_end_of_many_errors_is_kept(repro: Repros) -> None:
     """However much a stage complains, and without waiting for somebody to read it."""
     _, errors, _ = repro("seq 100000 >&2; exit 1")
     assert len(errors.splitlines()) <= TAIL
-    assert "100000" in errors
+    assert "100000" in errors.splitlines()
+
+
+def test_no_stage_can_say_that_it_has_ended(repro: Repros, process: DvcProcess) -> None:
+    """Whatever it prints, its exit code is DVC's, and the next stage's lines are its own."""
+    assert repro("echo 'dvc repro ended with exit code 0'; echo 0; exit 3")[0] == 255
+    assert repro("echo '  next'") == (0, "", ["  next"])
+
+
+def test_interrupted_it_ends_the_stage(workspace: Path, process: DvcProcess, repro: Repros) -> None:
+    """Whoever reads has gone, or pressed Ctrl-C: the stage is not left at work, and the next one gets a new process."""
+    (workspace / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"stage": {"cmd": "echo '  begun'; seq 100000; sleep 600"}}})
+    )
+
+    def interrupt(line: str) -> None:
+        family.extend(psutil.Process().children(recursive=True))
+        raise KeyboardInterrupt
+
+    family: list[psutil.Process] = []
+    with pytest.raises(KeyboardInterrupt):
+        process.repro("stage", interrupt)
+    assert not any(member.is_running() for member in family)
+    assert repro("echo '  again'") == (0, "", ["  again"])
+
+
+def test_a_standard_output_that_is_lost(repro: Repros, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC gives its own up after any broken pipe, and lives on: that is a failure, and nobody waits for it for ever."""
+    (workspace / "broken").mkdir()
+    (workspace / "broken/sitecustomize.py").write_text(
+        "from dvc.commands.repro import CmdRepro\ndef run(self):\n    raise BrokenPipeError\nCmdRepro.run = run\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(workspace / "broken"))
+    assert repro("true")[0] == UNTOLD
+    monkeypatch.delenv("PYTHONPATH")
+    assert repro("echo '  again'") == (0, "", ["  again"])
+
+
+def test_nothing_is_sent_home(repro: Repros) -> None:
+    """DVC's analytics would, from a child for every stage that nobody waits for."""
+    for _ in range(2):
+        repro("true")
+    assert of_dvc().children() == []
 
 
 def test_killed_with_a_stage(repro: Repros) -> None:
