@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flows import sequence
-from flows.sequence import Runner
+from flows.sequence import Runner, Shown
 from flows.steps import Step, attempt
 from flows.undoing import reason_of, undo
 from pipeline.graph.through_dvc import Ran
@@ -36,7 +36,7 @@ class Calls(Runner):
         self._done.append((step, result))
         return result
 
-    def show(self, what: Literal["evidence", "report"]) -> None:
+    def show(self, what: Shown) -> None:
         """Nobody looks at plain calls but at the terminal."""
 
     @contextlib.contextmanager

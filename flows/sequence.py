@@ -52,6 +52,10 @@ EVALUATE_AGAIN = 3
 """So often a run that was overtaken by another workspace's promotion compares with the new champion."""
 
 
+Shown = Literal["evidence", "report"]
+"""What is about to be decided on; and the page that tells how it was."""
+
+
 class Runner(abc.ABC):
     """Runs the parts of the sequence in one workspace, and says what happens.
 
@@ -86,8 +90,8 @@ class Runner(abc.ABC):
         """Do a step, with the workspace and the settings before its arguments."""
 
     @abc.abstractmethod
-    def show(self, what: Literal["evidence", "report"]) -> None:
-        """Where people look at runs: what is about to be decided on, or the report."""
+    def show(self, what: Shown) -> None:
+        """Show it where people look at runs. What fails there is said, and the run goes on."""
 
     @abc.abstractmethod
     def transaction(self) -> AbstractContextManager[Any]:

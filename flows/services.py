@@ -23,6 +23,7 @@ import psutil
 
 from pipeline.core.errors import InputError, ServiceError
 from pipeline.core.files import Document
+from pipeline.core.processes import end_within
 
 FOLDER = ".graftline/servers"
 OWNER_ONLY = 0o077
@@ -187,11 +188,7 @@ def _end(running: Running) -> None:
         return
     family = [process, *process.children(recursive=True)]  # listed first: orphans can no longer be found
     process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=STOP_WITHIN_S)
-    for member in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):  # ended in the meantime
-            member.kill()
-    psutil.wait_procs(alive, timeout=STOP_WITHIN_S)
+    end_within(STOP_WITHIN_S, family)
 
 
 def _end_of_log(running: Running) -> str:

@@ -12,14 +12,14 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.transactions import Transaction, transaction
 
 from flows import artifacts
-from flows.sequence import Runner
+from flows.sequence import Runner, Shown
 from flows.steps import STEPS, Step, attempt
 from flows.undoing import reason_of, undo
 from pipeline.graph.table import STAGES
@@ -27,7 +27,7 @@ from pipeline.graph.through_dvc import Ran
 
 
 def _task(name: str, summary: str, work: Callable[..., Any]) -> Task[..., Any]:
-    """Without tags: for each of a task's Prefect asks the server for a slot, and now and then waits two seconds."""
+    """Without tags: for each tag of a task Prefect asks the server for a slot, and now and then waits two seconds."""
     return Task(
         work,
         name=name,
@@ -106,7 +106,7 @@ class Tasks(Runner):
     def transaction(self) -> AbstractContextManager[Any]:
         return transaction()
 
-    def show(self, what: Literal["evidence", "report"]) -> None:
+    def show(self, what: Shown) -> None:
         try:
             artifacts.SHOWN[what](self.workspace, self.settings)
         except Exception as error:  # noqa: BLE001  # a copy for people to look at: the run stands without it

@@ -20,6 +20,7 @@ from typing import IO
 import psutil
 
 from pipeline.core import telemetry
+from pipeline.core.processes import end_within
 from pipeline.core.progress import STREAM_VARIABLE
 from pipeline.graph.child import PARENT_VARIABLE
 
@@ -39,8 +40,8 @@ class DvcProcess:
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._mark = f"{secrets.token_hex(16)} "
-        """Begins the line, on both streams, that ends what one ``dvc repro`` and its stage have said; nothing that a
-        stage prints can be taken for it."""
+        """Begins the line, on both streams, that ends what one ``dvc repro`` and its stage have said; random: no stage
+        prints it by chance."""
         self._idle: subprocess.Popen[str] | None = None
 
     def repro(self, name: str, emit: Callable[[str], None]) -> tuple[int, str]:
@@ -132,9 +133,7 @@ def _abandon(process: subprocess.Popen[str]) -> None:
     for child in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.terminate()
-    for child in psutil.wait_procs(family, timeout=PATIENCE_S)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    end_within(PATIENCE_S, family)
     _end(process)
 
 
