@@ -6,14 +6,13 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
-import imagehash
-import numpy as np
 from PIL import UnidentifiedImageError
 
 from pipeline.core import digests
 from pipeline.core.files import reading
 from pipeline.data.exposure import SIDE_PX, exposure
 from pipeline.data.images import TooManyPixelsError, as_grey, opened
+from pipeline.data.perceptual_hash import phash
 
 
 class Inspection(NamedTuple):
@@ -59,13 +58,8 @@ def _decoded(seen: Inspection, encoded: bytes) -> Inspection:
     with opened(encoded) as image:
         width, height, mode, kind = image.width, image.height, image.mode, image.format
         grey = as_grey(image, SIDE_PX)  # to the last byte: a truncated file fails here
-    seen = seen._replace(width=width, height=height, mode=mode, format=kind, phash=_as_hex(imagehash.phash(grey)))
+    seen = seen._replace(width=width, height=height, mode=mode, format=kind, phash=phash(grey))
     return seen._replace(**exposure(grey)._asdict())
-
-
-def _as_hex(phash: imagehash.ImageHash) -> str:
-    """As ``str(phash)``, which takes a tenth of a look at a small image."""
-    return np.packbits(phash.hash).tobytes().hex()
 
 
 def _not_an_image(encoded: bytes) -> str:

@@ -45,8 +45,8 @@ COLUMNS = {
 
 def made_by() -> str:
     """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
-    code = ("pipeline.data.exposure", "pipeline.data.images", "pipeline.data.inspection")
-    return recipe(code, ("imagehash", "numpy", "scipy"))
+    modules = ("exposure", "images", "inspection", "perceptual_hash")
+    return recipe((f"pipeline.data.{name}" for name in modules), ("numpy",))
 
 
 class InspectionCache:

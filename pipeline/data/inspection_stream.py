@@ -10,6 +10,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
+from pipeline.core import cores
 from pipeline.core.ahead import started_ahead
 from pipeline.core.allocation import freed_memory_kept
 from pipeline.core.batches import batched
@@ -19,8 +22,12 @@ from pipeline.data.inspectors import Inspectors
 
 Item = TypeVar("Item")
 
-FILES_AT_ONCE = 16
-"""That a thread is handed: asking a process for one tiny file would take as long as the look at it."""
+FEWEST_AT_ONCE, MOST_AT_ONCE = 16, 64
+"""Files that a thread is handed: asking a process for one tiny file would take as long as the look at it, and a process
+that waits for the next question has lost its caches."""
+
+TURNS = 8
+"""Of each thread, at least, where there are files enough: none is left with much to do while the others are done."""
 
 
 def inspect_all(
@@ -42,31 +49,36 @@ def inspect_all(
     """
 
     def start(pool: Executor, batch: list[tuple[Item, bytes | Path]]) -> Callable[[], list[tuple[Item, Inspection]]]:
-        files = [encoded for _, encoded in batch if isinstance(encoded, Path)]
-        known = {file: seen for file in files if (seen := cache.find(file))}
-        new = [file for file in files if file not in known]
+        known = [cache.find(encoded) if isinstance(encoded, Path) else None for _, encoded in batch]
+        new = [it for (_, it), seen in zip(batch, known, strict=True) if seen is None and isinstance(it, Path)]
         looked_at = pool.submit(cache.look, new, inspectors.inspect) if new else None
 
         def finish() -> list[tuple[Item, Inspection]]:
-            seen = known | dict(zip(new, looked_at.result(), strict=True)) if looked_at else known
-            return [(item, inspect(it) if isinstance(it, bytes) else seen[it]) for item, it in batch]
+            found = iter(looked_at.result() if looked_at else ())
+            return [
+                (item, seen or (inspect(it) if isinstance(it, bytes) else next(found)))
+                for (item, it), seen in zip(batch, known, strict=True)
+            ]
 
         return finish
 
+    at_once = total // (TURNS * (workers or cores.usable()))
+    batches = _batches(items, content, max(FEWEST_AT_ONCE, min(MOST_AT_ONCE, at_once)))
     with (
         warnings.catch_warnings(action="ignore"),  # Pillow's: odd metadata, and bombs, which `opened` refuses by itself
         freed_memory_kept(),
+        threadpool_limits(1),  # a hash's products are too small to share, and looks on all cores
         Inspectors(expected=total - cache.known_before) as inspectors,
-        contextlib.closing(started_ahead(start, _batches(items, content), workers)) as ahead,
+        contextlib.closing(started_ahead(start, batches, workers)) as ahead,
     ):
         for inspected in ahead:
             yield from inspected
 
 
 def _batches(
-    items: Iterable[Item], content: Callable[[Item], bytes | Path]
+    items: Iterable[Item], content: Callable[[Item], bytes | Path], at_once: int
 ) -> Iterator[list[tuple[Item, bytes | Path]]]:
-    """Files some at a time; bytes one by one, so that few are held."""
+    """Files ``at_once``; bytes one by one, so that few are held."""
     both = ((item, content(item)) for item in items)
     for is_bytes, alike in groupby(both, lambda pair: isinstance(pair[1], bytes)):
-        yield from batched(alike, 1 if is_bytes else FILES_AT_ONCE)
+        yield from batched(alike, 1 if is_bytes else at_once)

@@ -28,7 +28,7 @@ from pipeline.data import images
 from pipeline.data.inspection import Inspection, inspect
 
 ALONE = 2_000
-"""Fewer files than this are done by threads sooner: a process takes half a second of a core to start."""
+"""Fewer files than this are done by threads as soon: a process takes a third of a second of a core to start."""
 
 START_S = 60.0
 """Until a process that has not said that it is ready is taken for something else."""
@@ -200,9 +200,9 @@ def answer(descriptor: int) -> None:
     answers = open(descriptor, "w", encoding="ascii")  # noqa: SIM115 - until the process ends
     try:
         print(json.dumps(images.decoders()), file=answers, flush=True)
-        for line in sys.stdin:
-            with freed_memory_kept():
+        with freed_memory_kept():
+            for line in sys.stdin:
                 seen = [inspect(Path(os.fsdecode(file.encode("latin-1")))) for file in json.loads(line)]
-            print(json.dumps(seen), file=answers, flush=True)
+                print(json.dumps(seen), file=answers, flush=True)
     except BrokenPipeError:  # nobody reads any more: leave without a word about what could not be written
         os._exit(0)

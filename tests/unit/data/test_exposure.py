@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from pipeline.data.exposure import SIDE_PX, exposure
+from pipeline.data.exposure import SIDE_PX, _laplacian_variance, exposure
 from pipeline.data.inspection import inspect
 from pipeline.stages import validate
 
@@ -63,6 +63,17 @@ def test_the_laplacian_of_a_single_point_is_known():
     pixels = np.zeros((10, 10), dtype=np.uint8)
     pixels[5, 5] = 51  # a hundredth of the pixels: as bright as this picture gets
     assert (0.2, round(20 / 64 * 255**2, 2)) == exposure(Image.fromarray(pixels))
+
+
+@given(st.tuples(st.integers(3, 40), st.integers(3, 40)), st.integers(0, 2**32 - 1))
+def test_the_variance_is_that_of_the_laplacian_taken_by_slices(size, seed):
+    """To the last digit: the sums are of integers."""
+    luma = np.random.default_rng(seed).integers(0, 256, size)
+    across, down = (luma[1:-1, 2:] + luma[1:-1, :-2], luma[2:, 1:-1] + luma[:-2, 1:-1])
+    laplacian = across + down - 4 * luma[1:-1, 1:-1]
+    mean = int(laplacian.sum()) / laplacian.size
+
+    assert int((laplacian**2).sum()) / laplacian.size - mean**2 == _laplacian_variance(luma.astype(np.int16))
 
 
 @settings(max_examples=20, deadline=None)

@@ -126,6 +126,15 @@ def test_each_thread_has_its_own_and_the_order_stays(files, started):
     assert 2 * [-signal.SIGKILL] == [process.returncode for process in started]
 
 
+@pytest.mark.parametrize(("total", "largest"), [(0, 16), (400, 25), (5000, 64)])
+def test_files_are_handed_out_so_that_each_thread_gets_several_turns(files, monkeypatch, total, largest):
+    """Many at a time where there are many, fewer where a thread would be left with more to do than the others."""
+    handed: list[int] = []
+    monkeypatch.setattr(Inspectors, "inspect", lambda _, some: handed.append(len(some)) or map(inspect, some))
+    list(inspect_all(files * 60, lambda file: file, InspectionCache(None), workers=2, total=total))
+    assert (largest, len(files) * 60) == (max(handed), sum(handed))
+
+
 @pytest.mark.usefixtures("at_once")
 def test_a_relative_path_is_the_same_file(files, monkeypatch):
     """Also where the process began in another folder."""

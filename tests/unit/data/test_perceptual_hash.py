@@ -1,0 +1,124 @@
+"""Pictures that look alike have hashes that are nearly alike, on every machine the same ones."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from itertools import islice, pairwise
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.data.perceptual_hash import LONGEST_PX, _cosines, phash
+
+REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
+SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))
+
+
+def scene(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
+    """Overlapping rectangles of any grey."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width), 90, dtype=np.uint8)
+    for _ in range(60):
+        left, top = rng.integers(0, width), rng.integers(0, height)
+        pixels[top : top + rng.integers(20, 120), left : left + rng.integers(20, 120)] = rng.integers(0, 255)
+    return Image.fromarray(pixels)
+
+
+def again(picture: Image.Image, scale: float, quality: int) -> Image.Image:
+    """As a JPEG of another size."""
+    width, height = (round(side * scale) for side in picture.size)
+    buffer = io.BytesIO()
+    picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("L")
+
+
+def differing(first: str, second: str) -> int:
+    """Bits of 64."""
+    return (int(first, 16) ^ int(second, 16)).bit_count()
+
+
+def by_imagehash(picture: Image.Image) -> str:
+    return str(imagehash.phash(picture))
+
+
+def real_photos(archive: str, count: int) -> list[Image.Image]:
+    if not (REAL_DATA / f"{archive}.tar").is_file():
+        pytest.skip("real data is not present; set GRAFTLINE_REALDATA to its folder")
+    with tarfile.open(REAL_DATA / f"{archive}.tar") as tar:
+        files = (member for member in tar if member.isfile() and member.name.endswith((".jpg", ".png")))
+        opened = (Image.open(io.BytesIO(tar.extractfile(member).read())) for member in islice(files, 0, count * 3, 3))
+        return [image.convert("L") for image in opened]
+
+
+def assert_as_imagehash(pictures: list[Image.Image]) -> None:
+    """Nearly always to within two bits, on average to within one, and never far off."""
+    apart = np.array([differing(phash(picture), by_imagehash(picture)) for picture in pictures])
+    assert np.mean(apart <= 2) > 0.95
+    assert apart.mean() < 1
+    assert apart.max() <= 8
+
+
+def test_the_bits_are_those_of_imagehash_but_for_a_few():
+    """It scales the picture down first, which changes what lies close to the median."""
+    assert_as_imagehash([scene(seed=seed) for seed in range(100)])
+
+
+@pytest.mark.parametrize("archive", ["ants_bees", "malaria"])
+def test_of_real_photos_too(archive):
+    """Photos, and cells under a microscope on black."""
+    assert_as_imagehash(real_photos(archive, 100))
+
+
+@pytest.mark.parametrize(("scale", "quality"), [(1, 60), (0.5, 80), (1.7, 90)])
+def test_a_picture_saved_again_in_another_size_is_recognised(scale, quality):
+    """Two bits are what ingest allows a near duplicate; another picture is 30 away."""
+    pictures = [scene(seed=seed) for seed in range(60)]
+    hashes = [phash(picture) for picture in pictures]
+    saved_again = [phash(again(picture, scale, quality)) for picture in pictures]
+
+    assert np.mean([differing(*pair) <= 2 for pair in zip(hashes, saved_again, strict=True)]) > 0.95
+    assert min(differing(*pair) for pair in pairwise(hashes)) > 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, st.integers(0, 2**32 - 1), st.sampled_from(["any", "two greys", "mirrored"]))
+def test_the_bits_are_those_of_whole_numbers(size, seed, kind):
+    """No sum is ever rounded: another order of adding, as on another machine, cannot find another bit."""
+    luma = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+    if kind == "two greys":
+        luma = (luma // 128) * np.uint8(255)
+    if kind == "mirrored":
+        luma = np.concatenate([luma, luma[:, ::-1]], axis=1)
+    down, across = (_cosines(side).astype(int).astype(object) for side in luma.shape)
+    amplitudes = (down @ luma.astype(int).astype(object) @ across.T).ravel()
+    twice_the_median = sum(sorted(amplitudes)[31:33])
+    bits = "".join(str(int(2 * amplitude > twice_the_median)) for amplitude in amplitudes)
+
+    assert f"{int(bits, 2):016x}" == phash(Image.fromarray(luma))
+
+
+def test_no_sum_is_too_large_to_be_exact():
+    """255 everywhere, with the signs that add up, in a picture of any size."""
+    largest = max(np.abs(_cosines(side)).sum(axis=1).max() for side in range(1, LONGEST_PX + 1))
+    assert 255 * largest**2 <= 2**53
+
+
+@given(SIZES, st.integers(1, 255))
+def test_one_colour_looks_the_same_in_any_size(size, level):
+    """Nothing but its mean: rounding leaves no waves in it."""
+    assert phash(Image.new("L", size, level)) == "8000000000000000"
+
+
+@pytest.mark.parametrize("size", [(3000, 40), (40, 1500), (2400, 1800)])
+def test_a_long_picture_is_brought_down(size):
+    """Its memory is bounded, and it looks as it does at half its size."""
+    large = scene(300, 200).resize(size, Image.Resampling.BICUBIC)
+    width, height = (side // 2 for side in size)
+    assert differing(phash(large), phash(large.resize((width, height), Image.Resampling.BOX))) <= 2
