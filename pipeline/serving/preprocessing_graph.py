@@ -29,7 +29,7 @@ INPUT = "images"
 OUTPUT = "pixels"
 """float32 [batch, 3, size_px, size_px], normalised."""
 
-BLOCK = 16
+BLOCK = 8
 """Lines that share their taps, at most: fewer gather a pixel more often, more multiply more zeros."""
 
 ROWS, COLUMNS = "rows", "columns"
