@@ -31,7 +31,11 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 when the verdict is a hold.")] = False,
 ) -> None:
     """Retrain: bring every stage up to date, judge the result, promote or hold it, hand it off."""
-    outcome = _runner(inline)(workspace, emit=say, assignments=assignments or [])
+    try:
+        outcome = _runner(inline)(workspace, emit=say, assignments=assignments or [])
+    except KeyboardInterrupt:
+        say("Interrupted: stages that had ended are kept; the next run goes on from there.")
+        raise
     for line in _where(workspace, outcome):
         say(line)
     if strict and outcome.kind == "held":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 
 import pytest
-from integration_tools import dvc, graftline, small_workspace
+from integration_tools import GRAFTLINE, dvc, environment, graftline, small_workspace
 
 from pipeline.core import digests
 from pipeline.graph import through_dvc
@@ -108,6 +110,29 @@ def test_a_failed_gate_holds_and_leaves_the_champion(copy_of):
     assert held.returncode == 3, held.stdout + held.stderr
     assert "1 failed" in closing_line(held)
     assert current_of(copy_of) == "v1"
+
+
+@pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "through Prefect"])
+def test_an_interrupted_run_says_what_is_kept(tmp_path, options):
+    """Ctrl-C in a terminal reaches every process of the run; what is said is what the next run does."""
+    workspace = small_workspace(tmp_path / "workspace")
+    running = subprocess.Popen(
+        [*GRAFTLINE, "run", *options, "-C", str(workspace)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    with running.stdout as said:
+        assert any(line.startswith("ingest ") for line in said)
+        os.killpg(running.pid, signal.SIGINT)
+        last = said.read().splitlines()[-1]
+    assert 130 == running.wait()
+    assert "Interrupted: stages that had ended are kept; the next run goes on from there." == last
+
+    stale = through_dvc.stale(workspace)
+    assert ("ingest" in stale, "gate" in stale) == (False, True)
 
 
 def test_predict_answers_from_the_handoff(finished, tmp_path):

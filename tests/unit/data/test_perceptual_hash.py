@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.data import perceptual_hash
 from pipeline.data.perceptual_hash import LONGEST_PX, _cosines, phash
 
 REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -116,9 +117,17 @@ def test_one_colour_looks_the_same_in_any_size(size, level):
     assert phash(Image.new("L", size, level)) == "8000000000000000"
 
 
-@pytest.mark.parametrize("size", [(3000, 40), (40, 1500), (2400, 1800)])
-def test_a_long_picture_is_brought_down(size):
-    """Its memory is bounded, and it looks as it does at half its size."""
+@pytest.mark.parametrize(
+    ("size", "within"), [((3000, 40), (512, 40)), ((40, 1500), (40, 512)), ((900, 700), (512, 512))]
+)
+def test_a_long_side_is_brought_down_first(size, within, monkeypatch):
+    """By area, to 512 px: what is computed with is no larger, and the picture looks as it did."""
+    sides: list[int] = []
+    monkeypatch.setattr(perceptual_hash, "_cosines", lambda side: sides.append(side) or _cosines(side))
     large = scene(300, 200).resize(size, Image.Resampling.BICUBIC)
     width, height = (side // 2 for side in size)
-    assert differing(phash(large), phash(large.resize((width, height), Image.Resampling.BOX))) <= 2
+    half = large.resize((width, height), Image.Resampling.BOX)
+
+    assert phash(large) == phash(large.resize(within, Image.Resampling.BOX))
+    assert 2 * [*reversed(within)] == sides
+    assert differing(phash(large), phash(half)) <= 2
