@@ -58,6 +58,14 @@ def test_one_colour_has_no_edge():
     assert (1.0, 0.0) == exposure(Image.new("L", (30, 20), 255))
 
 
+@pytest.mark.parametrize(("bright", "brightness"), [(3, 0.2), (4, 0.8)])
+def test_brightness_is_what_a_hundredth_of_the_pixels_reach(bright, brightness):
+    """Of 400 pixels four: three alone may be specks on the lens."""
+    pixels = np.full((20, 20), 51, dtype=np.uint8)
+    pixels[0, :bright] = 204
+    assert brightness == exposure(Image.fromarray(pixels)).brightness
+
+
 def test_the_laplacian_of_a_single_point_is_known():
     """-4 there, 1 at its four neighbours, 0 at the other 59 of the 64 pixels that have four neighbours: 20 / 64."""
     pixels = np.zeros((10, 10), dtype=np.uint8)
