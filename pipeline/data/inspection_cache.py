@@ -43,10 +43,18 @@ COLUMNS = {
 :class:`~pipeline.data.inspection.Inspection`."""
 
 
+CODE = (
+    "pipeline.data.exposure",
+    "pipeline.data.images",
+    "pipeline.data.inspection",
+    "pipeline.data.perceptual_hash",
+)
+"""What lies between a file and its inspection, beside libraries."""
+
+
 def made_by() -> str:
     """Digest of everything that an inspection depends on beside the file: another decoder may see another picture."""
-    modules = ("exposure", "images", "inspection", "perceptual_hash")
-    return recipe((f"pipeline.data.{name}" for name in modules), ("numpy",))
+    return recipe(CODE, ("numpy",))
 
 
 class InspectionCache:

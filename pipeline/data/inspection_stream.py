@@ -22,7 +22,7 @@ from pipeline.data.inspectors import Inspectors
 
 Item = TypeVar("Item")
 
-FEWEST_AT_ONCE, MOST_AT_ONCE = 16, 64
+FEWEST_AT_ONCE, MOST_AT_ONCE = 16, 32
 """Files that a thread is handed: asking a process for one tiny file would take as long as the look at it, and a process
 that waits for the next question has lost its caches."""
 
@@ -46,6 +46,9 @@ def inspect_all(
 
     Bytes are looked at in this thread: they come from sources of small images, where threads that hand the GIL to
     and fro made the making four times slower. Only the bytes of items in flight are held.
+
+    Until the stream ends or is closed, in the thread that began it, linear algebra has one thread in the whole process:
+    its products here are too small to share.
     """
 
     def start(pool: Executor, batch: list[tuple[Item, bytes | Path]]) -> Callable[[], list[tuple[Item, Inspection]]]:
@@ -67,12 +70,15 @@ def inspect_all(
     with (
         warnings.catch_warnings(action="ignore"),  # Pillow's: odd metadata, and bombs, which `opened` refuses by itself
         freed_memory_kept(),
-        threadpool_limits(1),  # a hash's products are too small to share, and looks on all cores
+        threadpool_limits(1, user_api="blas"),  # OpenMP too would be torch's number of threads
         Inspectors(expected=total - cache.known_before) as inspectors,
         contextlib.closing(started_ahead(start, batches, workers)) as ahead,
     ):
-        for inspected in ahead:
-            yield from inspected
+        try:
+            for inspected in ahead:
+                yield from inspected
+        finally:
+            inspectors.stop()  # before `ahead` waits for what its threads are at
 
 
 def _batches(

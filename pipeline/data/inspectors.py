@@ -61,6 +61,7 @@ class Inspectors:
         self._ready: list[_Inspector] = []
         self._refusing = threading.Lock()
         self._refused = not _can_be_started()
+        self._stopped = False
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +71,20 @@ class Inspectors:
         for process in self._ready:
             process.end()
 
+    def stop(self) -> None:
+        """Let nobody look any further: whoever is asking gets no answer, but an error."""
+        self._stopped = True
+        for process in self._ready:
+            process.kill()
+
     def inspect(self, files: Sequence[Path]) -> list[Inspection]:
         """As :func:`~pipeline.data.inspection.inspect` of each, in order.
 
         A thread whose process dies looks by itself from then on, and where one cannot be started no other is; a line
         says so.
+
+        Raises:
+            StoppedError: :meth:`stop` was called.
         """
         self._remaining_alone -= len(files)  # threads may lose each other's count: nothing hangs on a file more or less
         process = self._of_this_thread() if self._remaining_alone < 0 else None
@@ -83,8 +93,14 @@ class Inspectors:
                 return process.inspect(files)
             except _EndedError as error:
                 self._of_thread.process = None
-                print(f"  a process that looks at images {error}; a thread takes its place", flush=True)
-        return [inspect(file) for file in files]
+                if not self._stopped:
+                    print(f"  a process that looks at images {error}; a thread takes its place", flush=True)
+        return [self._inspect_here(file) for file in files]
+
+    def _inspect_here(self, file: Path) -> Inspection:
+        if self._stopped:
+            raise StoppedError
+        return inspect(file)
 
     def _of_this_thread(self) -> _Inspector | None:
         if not hasattr(self._of_thread, "process"):
@@ -102,6 +118,8 @@ class Inspectors:
                 print(f"  no process to look at images could be started ({error}); threads do without", flush=True)
             return None
         self._ready.append(process)
+        if self._stopped:  # meanwhile, by somebody who did not see this one
+            process.kill()
         return process
 
 
@@ -109,6 +127,10 @@ def _can_be_started() -> bool:
     """Is there an interpreter, and a place for what it complains of?"""
     is_program = getattr(sys, "frozen", False) or MARK in os.environ
     return bool(sys.executable) and not is_program and sys.__stderr__ is not None
+
+
+class StoppedError(Exception):
+    """Nobody wants to know what is in the files any more."""
 
 
 class _EndedError(Exception):
@@ -186,9 +208,13 @@ class _Inspector:
             return "no longer answers"
         return f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with code {code}"
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """It holds nothing, and would take a tenth of a second to end by itself."""
         self._process.kill()
+
+    def end(self) -> None:
+        """No thread may be asking any more."""
+        self.kill()
         self._answers.close()
         with contextlib.suppress(BrokenPipeError), self._process:
             pass

@@ -3,7 +3,7 @@
 pHash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", section 3.2.1): which of the
 8 × 8 lowest frequencies of a picture's discrete cosine transform lie above their median. Those few are taken from the
 picture by two matrix products. The usual way, to scale it to 32 × 32 and transform all of that, takes ten times as long
-and finds the same bits but for one or two in a third of all photos.
+and finds the same bits for most photos, and others of two, seldom of four, where amplitudes lie close to the median.
 """
 
 from __future__ import annotations
@@ -20,25 +20,34 @@ LONGEST_PX = 512
 """A longer side is brought down to it by area first: the lowest frequencies show nothing of what is lost."""
 
 SCALE = 2**22
-"""Sums are of integers: no sum exceeds 255 × SCALE², which float64 holds exactly, so that every machine finds the same
-bits in whatever order it adds."""
+"""Of the cosines, which are whole numbers as the pixels are. In a picture of any size no sum reaches 2⁵³, up to which
+float64 is exact: every machine finds the same bits, in whatever order it adds."""
 
 
 def phash(grey: Image.Image) -> str:
-    """Of a picture of mode ``L``, as 16 hex digits: the lowest frequencies first, row by row."""
+    """Of a picture of mode ``L``, as 16 hex digits: the lowest frequencies first, row by row.
+
+    An amplitude below what rounding pixels to whole grey levels may leave, 1 / √(height · width) of a level, is none:
+    the bits of what is blank are not drawn by lot.
+    """
     if max(grey.size) > LONGEST_PX:
         width, height = (min(side, LONGEST_PX) for side in grey.size)
         grey = grey.resize((width, height), Image.Resampling.BOX)
     luma = np.asarray(grey).astype(np.float64)
     amplitudes = (_cosines(grey.height) @ luma @ _cosines(grey.width).T).ravel()
-    middle = np.sort(amplitudes)[[amplitudes.size // 2 - 1, amplitudes.size // 2]]
-    return np.packbits(amplitudes > middle.mean()).tobytes().hex()
+    amplitudes[np.abs(amplitudes) < SCALE**2 / np.sqrt(luma.size)] = 0
+    return np.packbits(amplitudes > np.sort(amplitudes)[amplitudes.size // 2 - 1]).tobytes().hex()
 
 
 @lru_cache(LONGEST_PX)
 def _cosines(side: int) -> np.ndarray:
-    """The first rows of the cosine transform (DCT-II) of ``side`` values as a mean, float64 [8, side] of integers."""
+    """The first rows of the cosine transform (DCT-II) of ``side`` values as a mean, float64 [8, side] of integers.
+
+    Every row but the first adds up to nothing, so that one colour has none but the lowest frequency: rounding leaves a
+    little else, and below 4 values the frequency of twice their number is the lowest again.
+    """
     frequency, place = np.ogrid[:FREQUENCIES, :side]
     cosines = np.rint(SCALE / side * np.cos(np.pi * frequency * (2 * place + 1) / (2 * side)))
-    cosines[1:, side // 2] -= cosines[1:].sum(axis=1)  # what rounding leaves of waves: one colour has none
+    cosines[1:, side // 2] -= cosines[1:].sum(axis=1)
+    cosines.setflags(write=False)
     return cosines

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import getsource
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from PIL import Image
 
 from pipeline.core import file_state
 from pipeline.core.file_state import FileState
-from pipeline.data import images, inspectors
+from pipeline.data import images, inspection_cache, inspectors
 from pipeline.data.inspection import Inspection, inspect
 from pipeline.data.inspection_cache import InspectionCache
 from pipeline.data.inspection_stream import inspect_all
@@ -182,6 +185,14 @@ def test_another_decoder_sees_for_itself(
     run()
     assert len(read) == 5
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_other_code_sees_for_itself() -> None:
+    """What is kept is known by the code of every module here that a look goes through."""
+    known = set(inspection_cache.CODE)
+    for name in inspection_cache.CODE:
+        imported = re.findall(r"^from (pipeline\.data\.\w+) import", getsource(import_module(name)), re.M)
+        assert set(imported) <= known
 
 
 def test_an_inode_of_64_bits_is_kept(run: Run, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

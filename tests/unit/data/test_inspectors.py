@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image, ImageFile
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pipeline.core import file_state
 from pipeline.core.context import Context
@@ -26,7 +27,7 @@ from pipeline.data import inspection_cache, inspection_stream, inspectors
 from pipeline.data.inspection import Inspection, inspect
 from pipeline.data.inspection_cache import InspectionCache
 from pipeline.data.inspection_stream import inspect_all
-from pipeline.data.inspectors import Inspectors
+from pipeline.data.inspectors import Inspectors, StoppedError
 from pipeline.data.sources import image_folder
 from pipeline.stages import ingest
 
@@ -107,7 +108,7 @@ def test_files_that_are_known_are_not_expected(files, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("at_once")
 def test_whoever_stops_in_the_middle_hears_nothing_of_them(files, started, capfd):
-    """They are ended when they have answered, not while a thread waits for them."""
+    """They are ended without a word, whatever they are at."""
     stream = inspect_all(files * 200, lambda file: file, InspectionCache(None), workers=2)
     with pytest.raises(OSError, match="disk"):  # noqa: PT012 - the loop is what is interrupted
         for _ in stream:
@@ -115,6 +116,71 @@ def test_whoever_stops_in_the_middle_hears_nothing_of_them(files, started, capfd
     stream.close()
     assert ("", "") == tuple(capfd.readouterr())
     assert 2 * [-signal.SIGKILL] == [process.returncode for process in started]
+
+
+def test_whoever_stops_does_not_wait_for_what_was_handed_out(files, monkeypatch):
+    """A thread ends the image that it is at, not the sixteen that it has."""
+    looked_at: list[Path] = []
+    monkeypatch.setattr(inspectors, "inspect", lambda file: looked_at.append(file) or time.sleep(0.02) or inspect(file))
+    stream = inspect_all(files * 200, lambda file: file, InspectionCache(None), workers=2)
+    next(stream)
+    before = len(looked_at)
+    stream.close()
+    assert len(looked_at) <= before + 2
+
+
+@pytest.mark.usefixtures("at_once")
+def test_nor_for_a_process_that_was_asked(files, started, capfd):
+    """It is killed over its work, and whoever asked hears that nobody wants to know."""
+    with Inspectors() as some, ThreadPoolExecutor(1) as pool:
+        pool.submit(some.inspect, files).result()
+        asked = pool.submit(some.inspect, files * 20_000)
+        time.sleep(0.3)
+        some.stop()
+        with pytest.raises(StoppedError):
+            asked.result(timeout=30)
+    assert [-signal.SIGKILL] == [process.returncode for process in started]
+    assert ("", "") == tuple(capfd.readouterr())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_that_starts_too_late_is_asked_nothing(files, started):
+    """It was being started when everything was stopped."""
+    with Inspectors() as some:
+        some.stop()
+        with pytest.raises(StoppedError):
+            some.inspect(files)
+    assert [-signal.SIGKILL] == [process.returncode for process in started]
+
+
+def test_torch_has_its_threads_again(files):
+    """The limit that looks need is one of the linear algebra's, not of what torch asks."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        stream = inspect_all(files, lambda file: file, InspectionCache(None), workers=2)
+        next(stream)
+        here = torch.get_num_threads()
+        stream.close()
+        with ThreadPoolExecutor(1) as pool:
+            assert (3, 3) == (here, pool.submit(torch.get_num_threads).result())
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_linear_algebra_has_one_thread_meanwhile(files):
+    """Looks are on all cores already."""
+
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        stream = inspect_all(files, lambda file: file, InspectionCache(None), workers=2)
+        next(stream)
+        assert {1} == threads()
+        stream.close()
+        assert {2} == threads()
 
 
 @pytest.mark.usefixtures("at_once")
@@ -126,7 +192,7 @@ def test_each_thread_has_its_own_and_the_order_stays(files, started):
     assert 2 * [-signal.SIGKILL] == [process.returncode for process in started]
 
 
-@pytest.mark.parametrize(("total", "largest"), [(0, 16), (400, 25), (5000, 64)])
+@pytest.mark.parametrize(("total", "largest"), [(0, 16), (400, 25), (5000, 32)])
 def test_files_are_handed_out_so_that_each_thread_gets_several_turns(files, monkeypatch, total, largest):
     """Many at a time where there are many, fewer where a thread would be left with more to do than the others."""
     handed: list[int] = []

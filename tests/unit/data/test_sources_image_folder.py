@@ -64,10 +64,10 @@ def test_a_train_beside_a_bus_is_a_class(tmp_path):
 
 
 def test_order_does_not_depend_on_the_file_system(tmp_path):
-    """Records come sorted by path."""
-    found = records(tmp_path, "b/2.jpg", "a/9.jpg", "b/10.jpg")
+    """Records come sorted by path, folder by folder."""
+    found = records(tmp_path, "b/2.jpg", "a-b/1.jpg", "a/9.jpg", "b/10.jpg")
 
-    assert ["a/9.jpg", "b/10.jpg", "b/2.jpg"] == list(found)
+    assert ["a/9.jpg", "a-b/1.jpg", "b/10.jpg", "b/2.jpg"] == list(found)
 
 
 def test_hidden_files_are_skipped_and_others_counted(tmp_path):
