@@ -23,19 +23,24 @@ SCALE = 2**22
 """Of the cosines, which are whole numbers as the pixels are. In a picture of any size no sum reaches 2⁵³, up to which
 float64 is exact: every machine finds the same bits, in whatever order it adds."""
 
+BLANK = 4
+"""Grey levels, over the root of the number of pixels. Noise of one level leaves amplitudes of half of one."""
+
 
 def phash(grey: Image.Image) -> str:
     """Of a picture of mode ``L``, as 16 hex digits: the lowest frequencies first, row by row.
 
-    An amplitude below what rounding pixels to whole grey levels may leave, 1 / √(height · width) of a level, is none:
-    the bits of what is blank are not drawn by lot.
+    A picture without an amplitude beyond what noise of a level or two leaves (:data:`BLANK`) has the hash of one
+    colour: else its bits would be drawn by lot.
     """
     if max(grey.size) > LONGEST_PX:
         width, height = (min(side, LONGEST_PX) for side in grey.size)
         grey = grey.resize((width, height), Image.Resampling.BOX)
     luma = np.asarray(grey).astype(np.float64)
     amplitudes = (_cosines(grey.height) @ luma @ _cosines(grey.width).T).ravel()
-    amplitudes[np.abs(amplitudes) < SCALE**2 / np.sqrt(luma.size)] = 0
+    waves = amplitudes[1:]
+    if np.abs(waves).max() < BLANK * SCALE**2 / np.sqrt(luma.size):
+        waves[:] = 0
     return np.packbits(amplitudes > np.sort(amplitudes)[amplitudes.size // 2 - 1]).tobytes().hex()
 
 
