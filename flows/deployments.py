@@ -46,7 +46,7 @@ def _check(cron: str) -> None:
         CronSchedule(cron=cron)
     except ValidationError:
         raise ParamsError(
-            expected="five fields: minute, hour, day of month, month, day of week",
+            expected="five fields: minute (0-59), hour (0-23), day of month (1-31), month (1-12), day of week (0-6)",
             found=f"'{cron}'",
             where="--cron",
             remedy='Write for example "0 3 * * *": every night at three.',

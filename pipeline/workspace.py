@@ -39,7 +39,9 @@ def create(
         )
     _refuse_existing(folder)
     places = {
-        domain: _checked(path, domain) for domain, path in (("target", target), ("source", source)) if path is not None
+        domain: _checked(path, domain, folder)
+        for domain, path in (("target", target), ("source", source))
+        if path is not None
     }
     _make(folder)
     yield from _initialise_git_and_dvc(folder)
@@ -52,18 +54,19 @@ def create(
 
 def status(workspace: Path) -> Iterator[str]:
     """What is stale and why, who is champion, what to type next."""
-    from pipeline.graph import through_dvc
+    from pipeline.graph import through_dvc, torn
     from pipeline.release.history import History
 
     settings = params.load(workspace)
     if not dvcfile.in_step(workspace, settings):
         yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
     stale = through_dvc.stale(workspace)
-    for name, reasons in stale.items():
+    has_run = (workspace / torn.LOCK).is_file()
+    for name, reasons in stale.items() if has_run else ():
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
-    if not stale:
-        yield "stages     all up to date"
+    if not (stale and has_run):
+        yield f"stages     {'none has run yet' if stale else 'all up to date'}"
     yield f"champion   {History(workspace).champion_line(settings.model) or 'none yet'}"
     yield "next       graftline run" if stale else "next       change the data or params.yaml, then graftline run"
 
@@ -95,7 +98,7 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _checked(path: str, domain: str) -> Path:
+def _checked(path: str, domain: str, folder: Path) -> Path:
     from pipeline.core.errors import DataError
 
     place = Path(path).expanduser().resolve()
@@ -112,6 +115,13 @@ def _checked(path: str, domain: str) -> Path:
             found=f"the file '{path}'",
             where=f"--{domain}",
             remedy="Unpack an archive first, and name the folder.",
+        )
+    if folder.resolve().is_relative_to(place.resolve()):
+        raise DataError(
+            expected="images beside the workspace's own files",
+            found=f"'{path}', which would hold the workspace {folder}",
+            where=f"--{domain}",
+            remedy="Make the workspace somewhere else, or move the images into a folder of their own inside it.",
         )
     return place
 
@@ -132,10 +142,10 @@ def _under_dvc(folder: Path, place: Path, domain: str) -> Path:
     if place.is_relative_to(folder.resolve()):
         _call([sys.executable, "-m", "dvc", "add", "--quiet", str(place)], folder)
         return place
-    imported = folder / "data" / domain
+    imported = folder.resolve() / "data" / domain  # DVC is called in the folder
     imported.parent.mkdir(parents=True, exist_ok=True)
     _call([sys.executable, "-m", "dvc", "import-url", "--quiet", str(place), str(imported)], folder)
-    return imported.resolve()
+    return imported
 
 
 def _write_files(folder: Path, preset: str, places: dict[str, Path]) -> None:
@@ -192,10 +202,15 @@ def _call(command: list[str], folder: Path) -> None:
     if done is None or done.returncode:
         raise WorkspaceError(
             expected=f"`{' '.join(command[:4])}` to succeed",
-            found=done.stderr.strip() if done else f"no command '{command[0]}'",
+            found=_said(done) if done else f"no command '{command[0]}'",
             where=str(folder),
             remedy="Mend what it says (git must be installed, the folder writable), then run graftline init again.",
         )
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command that failed gave as its reason; some give none where they are to be quiet."""
+    return (done.stderr.strip() or done.stdout.strip()) or f"exit code {done.returncode}, and no word"
 
 
 def _quoted(path: Path) -> str:

@@ -38,7 +38,7 @@ def run(
         raise
     for line in _where(workspace, outcome):
         say(line)
-    if strict and outcome.kind == "held":
+    if strict and (outcome.kind == "held" or outcome.failed):  # also where a run found it as the last one left it
         raise typer.Exit(HELD_STRICT)
 
 

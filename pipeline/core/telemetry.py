@@ -10,6 +10,7 @@ SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime: else a device id and a database of events in ~/.cache/Microsoft
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 

@@ -51,13 +51,14 @@ def places(stage: Stage, settings: Settings) -> list[Place]:
 
 
 def check_kinds(workspace: Path, stage: Stage, settings: Settings) -> None:
-    """Files and folders with names in UTF-8 only: DVC, which reads them all, waits for a named pipe without end, and
-    fails at a link that leads nowhere and at any other name.
+    """Files and folders with names in UTF-8 only, none of them the workspace: DVC, which reads them all, waits for a
+    named pipe without end, and fails at a link that leads nowhere, at any other name, and at a folder around its own.
 
     Raises:
         DataError, WeightsError, ParamsError: with the key that names the place, and what lies there.
     """
     for place in places(stage, settings):
+        _check_beside(workspace, place)
         for path, kind in _oddities(workspace / place.path):
             if kind == MISNAMED:
                 raise place.error(
@@ -115,10 +116,14 @@ def check(workspace: Path, stage: Stage, settings: Settings) -> None:
                 where=f"{place.key} in params.yaml",
                 remedy="Check the path; if DVC tracks it and it is not here yet: dvc pull.",
             )
-        if workspace.resolve().is_relative_to(path):
-            raise place.error(
-                expected="a place beside the workspace's own files",
-                found=f"'{place.path}', which holds the workspace itself",
-                where=f"{place.key} in params.yaml",
-                remedy="Move the images into a folder of their own, such as data/target, and name that.",
-            )
+        _check_beside(workspace, place)
+
+
+def _check_beside(workspace: Path, place: Place) -> None:
+    if workspace.resolve().is_relative_to((workspace / place.path).resolve()):
+        raise place.error(
+            expected="a place beside the workspace's own files",
+            found=f"'{place.path}', which holds the workspace itself",
+            where=f"{place.key} in params.yaml",
+            remedy="Move the images into a folder of their own, such as data/target, and name that.",
+        )

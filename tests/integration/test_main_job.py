@@ -111,6 +111,10 @@ def test_a_failed_gate_holds_and_leaves_the_champion(copy_of):
     assert "1 failed" in closing_line(held)
     assert current_of(copy_of) == "v1"
 
+    again = graftline("run", "--inline", "--strict", workspace=copy_of)
+    assert again.returncode == 3, "tried once more it is no better"
+    assert "nothing changed" in closing_line(again)
+
 
 @pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "through Prefect"])
 def test_an_interrupted_run_says_what_is_kept(tmp_path, options):

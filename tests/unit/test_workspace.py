@@ -105,6 +105,37 @@ def test_a_source(tmp_path, without_tools, photos):
     assert str(photos) == params.load(tmp_path / "new").ingest.source.path
 
 
+def test_images_around_the_workspace(tmp_path, without_tools, photos):
+    """DVC would be asked to depend on its own files; inside the workspace a folder of images is welcome."""
+    with pytest.raises(DataError, match=r"which would hold the workspace .*\n.*--target\n.*somewhere else"):
+        create(photos / "workspace", target=str(photos))
+    assert not (photos / "workspace").exists()
+
+
+def test_images_under_dvc_of_a_relative_workspace(tmp_path, photos, monkeypatch):
+    """As people type it: where init is called is not where it calls DVC."""
+    monkeypatch.chdir(tmp_path)
+    create(Path("new"), target=photos.name, version_data=True)
+
+    assert (tmp_path / "new/data/target/cat/1.png").is_file()
+    assert (tmp_path / "new/data/target.dvc").is_file()
+
+
+def test_a_tool_that_fails_without_a_word(tmp_path, monkeypatch):
+    """The message has a reason all the same."""
+    monkeypatch.setattr(workspace.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 7, "", ""))
+    with pytest.raises(WorkspaceError, match="found exit code 7, and no word"):
+        create(tmp_path / "new")
+
+
+def test_status_of_a_fresh_workspace(tmp_path):
+    """Nothing was deleted or modified in it, as DVC would have it."""
+    create(tmp_path / "new", preset="digits")
+    said = list(workspace.status(tmp_path / "new"))
+
+    assert ["stages     none has run yet", "champion   none yet", "next       graftline run"] == said
+
+
 def test_images_under_dvc(tmp_path, photos):
     """Where asked, images from outside are imported into the workspace, and those inside are added in place."""
     create(tmp_path / "new", target=str(photos), version_data=True)
@@ -167,16 +198,6 @@ def test_a_tool_that_fails_is_quoted(tmp_path, monkeypatch):
         create(tmp_path / "new")
     assert "git" in caught.value.expected + caught.value.found
     assert not (tmp_path / "new/params.yaml").exists()
-
-
-def test_status_of_a_fresh_workspace(tmp_path):
-    """Every stage is stale, there is no champion, and the next command is named."""
-    create(tmp_path / "new")
-    said = list(workspace.status(tmp_path / "new"))
-
-    assert said[0].startswith("ingest     stale: ")
-    assert "champion   none yet" in said
-    assert "next       graftline run" == said[-1]
 
 
 def test_status_tells_of_a_dvc_yaml_out_of_step(tmp_path, without_tools, monkeypatch):

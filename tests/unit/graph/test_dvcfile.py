@@ -96,5 +96,6 @@ def test_a_missing_folder_is_named_with_its_key(workspace):
 def test_a_folder_that_holds_the_workspace_is_refused(workspace):
     """The workspace's own outputs would be among its images."""
     write_params(workspace, "ingest:\n  target: {name: image_folder, path: .}\n  source:\n")
-    with pytest.raises(DataError, match="which holds the workspace itself"):
-        outside.check(workspace, BY_NAME["ingest"], params.load(workspace))
+    for check in (outside.check, outside.check_kinds):
+        with pytest.raises(DataError, match="which holds the workspace itself"):
+            check(workspace, BY_NAME["ingest"], params.load(workspace))
