@@ -51,10 +51,21 @@ def predict(
     if bad:
         raise DataError(
             expected="readable images",
-            found=f"{len(bad)} that cannot be read ({bad[0]})",
+            found=f"{len(bad)} that cannot be read: {_causes(bad)}",
             where="the images given to predict",
             remedy="Replace or leave out: " + ", ".join(bad),
         )
+
+
+NAMED_CAUSES = 3
+"""Unreadable images of which is said why."""
+
+
+def _causes(bad: list[str]) -> str:
+    from pipeline.data.inspection import inspect
+
+    causes = [f"{name} {inspect(Path(name)).error or 'is too long to be scaled'}" for name in bad[:NAMED_CAUSES]]
+    return "; ".join(causes) + "; …" * (len(bad) > NAMED_CAUSES)
 
 
 def _files(images: list[Path]) -> list[Path]:

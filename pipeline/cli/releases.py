@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import CURRENT, Workspace, app, say
+from pipeline.core.errors import InputError
 
 
 @app.command()
@@ -19,9 +20,24 @@ def models(workspace: Workspace = CURRENT) -> None:
         say(line)
 
 
+def _version(text: str) -> int:
+    number = text.removeprefix("v")
+    if not number.isascii() or not number.isdigit() or not int(number):
+        raise InputError(
+            expected="the number of a version, such as 2 or v2",
+            found=f"'{text}'",
+            where="graftline promote",
+            remedy="graftline models lists the versions.",
+        )
+    return int(number)
+
+
 @app.command()
 def promote(
-    version: Annotated[int, typer.Argument(help="A version that `graftline models` lists.", min=1)],
+    version: Annotated[
+        int,
+        typer.Argument(help="A version that `graftline models` lists: 2, or v2.", parser=_version, metavar="VERSION"),
+    ],
     workspace: Workspace = CURRENT,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "promoted by hand",
 ) -> None:

@@ -7,8 +7,9 @@ import os
 import shutil
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ class _Domain:
     """One domain's images, looked at once and not yet divided."""
 
     rows: pd.DataFrame
-    left_out: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     undecodable: tuple[str, ...] = ()
 
 
@@ -268,7 +269,7 @@ def _divided(images: pd.DataFrame, parts: np.ndarray, params: Params, seed: int)
 
 
 def _line(
-    images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out: int, undecodable: Sequence[str]
+    images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out: Counter[str], undecodable: Sequence[str]
 ) -> str:
     """Counts of everything, and whatever a person should look at."""
     pieces = [_domain_line("target", images), _domain_line("source", images), f"{len(labels.classes)} classes"]
@@ -277,9 +278,16 @@ def _line(
     joined = len(images) - len(set(parts)) if images["group"].isna().all() else 0
     pieces += [f"{unreadable:,} unreadable"] if unreadable else []
     pieces += [f"{joined:,} duplicates or near-duplicates kept together"] if joined else []
-    pieces += [f"{left_out:,} other files left out"] if left_out else []
+    pieces += [_left_out(left_out)] if left_out else []
     pieces += [_left_unnamed(undecodable)] if undecodable else []
     return " · ".join(piece for piece in pieces if piece)
+
+
+def _left_out(files: Counter[str]) -> str:
+    """``7 other files left out (.heic, .txt)``: a class may have vanished with them."""
+    kinds = sorted(filter(None, files), key=lambda suffix: (-files[suffix], suffix))
+    named = f" ({', '.join(kinds[:4])}{', …' * (len(kinds) > 4)})" if kinds else ""
+    return f"{files.total():,} other files left out{named}"
 
 
 def _left_unnamed(names: Sequence[str]) -> str:

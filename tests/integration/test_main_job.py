@@ -94,7 +94,7 @@ def test_more_labels_make_a_second_version_and_rollback_brings_the_first_back(co
     assert "nothing changed" in closing_line(again), "a rerun must not promote what was rolled back"
     assert current_of(copy_of) == "v1"
 
-    forward = graftline("promote", "2", workspace=copy_of)
+    forward = graftline("promote", "v2", workspace=copy_of)
     assert forward.returncode == 0, forward.stderr
     assert current_of(copy_of) == "v2"
     assert [action for action, _ in history_of(copy_of)] == ["promoted", "promoted", "rolled_back", "promoted"]

@@ -496,9 +496,7 @@ def test_a_folder_that_may_not_be_written_to(graftline, workspace, monkeypatch):
     assert (workspace / "params.yaml").read_text() == PARAMS
 
 
-@pytest.mark.parametrize(
-    "arguments", [["bogus"], ["run", "--bogus"], ["stage"], ["promote", "first"], ["promote", "0"]]
-)
+@pytest.mark.parametrize("arguments", [["bogus"], ["run", "--bogus"], ["stage"], ["promote"]])
 def test_a_command_that_there_is_not(graftline, arguments):
     """Typer's own usage errors exit 2 too, and point to the help."""
     answer = graftline(*arguments)
@@ -616,6 +614,12 @@ def test_predict_without_images(graftline, workspace, monkeypatch, images, parts
     assert_refused(graftline("predict", "m.onnx", images), *parts)
 
 
+@pytest.mark.parametrize("version", ["first", "0", "v", "v-1", "²"])
+def test_promote_what_is_no_version(graftline, version):
+    """Both ways to write one are told."""
+    assert_refused(graftline("promote", version), "such as 2 or v2", f"'{version}'", "graftline models lists")
+
+
 def test_predict_with_an_unreadable_image(graftline, tmp_path):
     """The others are answered; this one is named, and the exit code says that not all went well."""
     photo(tmp_path / "good.png", seed=0)
@@ -623,7 +627,7 @@ def test_predict_with_an_unreadable_image(graftline, tmp_path):
     _foreign_onnx(tmp_path / "m.onnx", classes='["red", "green", "blue"]')
     answer = graftline("predict", tmp_path / "m.onnx", tmp_path)
 
-    assert_refused(answer, "1 that cannot be read", "bad.jpg")
+    assert_refused(answer, "1 that cannot be read", "bad.jpg is ")
     assert "good.png" in answer.said
 
 

@@ -11,6 +11,7 @@ A source is a file in this package with
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +51,8 @@ class Records(Iterator[Record]):
 
     items: Iterator[Record]
     total: int
-    left_out: int = 0
-    """Files beside the images that are no images by their name."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """How many files beside the images are no images by their name, by suffix: ``.heic``, or nothing."""
     undecodable: list[str] = field(default_factory=list)
     """Images left out because their names are not UTF-8, escaped for people: no manifest could hold such a name."""
 

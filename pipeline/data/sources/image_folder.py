@@ -13,6 +13,7 @@ An image whose path below the folder is not UTF-8 is left out, and ingest names 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -76,15 +77,16 @@ def _check_folder(root: Path) -> None:
     raise DataError(expected="a folder of images", found=found, where=in_params("path"), remedy=remedy)
 
 
-def _listing(root: Path) -> tuple[list[Parts], list[str], int]:
-    """Images below ``root`` in order, those whose paths are not UTF-8, and how many other files."""
+def _listing(root: Path) -> tuple[list[Parts], list[str], Counter[str]]:
+    """Images below ``root`` in order, those whose paths are not UTF-8, and how many other files by suffix."""
     images: list[Parts] = []
-    others = 0
+    others: Counter[str] = Counter()
     for folder, files in _walk(root):
         inside = PurePath(os.path.relpath(folder, root)).parts
         names = [name for name in files if is_image_name(name)]
         images += [(*inside, name) for name in names]
-        others += len(files) - len(names)
+        if len(names) < len(files):
+            others.update(os.path.splitext(name)[1].lower() for name in files if not is_image_name(name))
     undecodable = [image for image in images if not is_unicode("".join(image))]
     if undecodable:
         images = [image for image in images if is_unicode("".join(image))]
@@ -104,10 +106,10 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
         yield folder, [name for name in files if not name.startswith(".")]
 
 
-def _no_images(root: Path, others: int) -> DataError:
+def _no_images(root: Path, others: Counter[str]) -> DataError:
     return DataError(
         expected=f"images ({', '.join(sorted(SUFFIXES))})",
-        found=f"{others:,} other files and no image in {root}" if others else f"an empty folder, {root}",
+        found=f"{others.total():,} other files and no image in {root}" if others else f"an empty folder, {root}",
         where=in_params("path"),
         remedy="Put images there, one folder per class, or give another folder.",
     )

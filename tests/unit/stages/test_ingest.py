@@ -60,13 +60,14 @@ def test_the_line_has_counts_and_units(tmp_path):
     photos(tmp_path / "photos/train")
     photo(tmp_path / "photos/test/cat/x.png", 50)
     photo(tmp_path / "photos/unlabelled/y.png", 51)
-    (tmp_path / "photos/notes.txt").write_text("hello")
+    for name in ("notes.txt", "cat.heic"):
+        (tmp_path / "photos" / name).write_text("hello")
     (tmp_path / "photos/test/dog").mkdir()
     (tmp_path / "photos/test/dog/z.jpg").write_text("hello")
 
     expected = (
         "target 13 images (8 train, 2 val, 2 test labelled; 1 unlabelled) · 2 classes · 1 unreadable · "
-        "1 other files left out"
+        "2 other files left out (.heic, .txt)"
     )
     assert expected == run(tmp_path).line
 
