@@ -49,6 +49,11 @@ def create(
         places = {domain: _under_dvc(folder, path, domain) for domain, path in places.items()}
     _write_files(folder, name, places)
     yield f"workspace made in {folder}: params.yaml (start here), dvc.yaml, prefect.yaml"
+    if source is not None:
+        yield (
+            "source: probe, the strategy set, learns from the target's labels where there are any; "
+            "train.strategy.name=auto tries what learns from both"
+        )
     yield f"next: graftline doctor -C {_quoted(folder)}, then graftline run -C {_quoted(folder)}"
 
 

@@ -14,6 +14,12 @@ MODEL_HELP = "A bundle folder, an .onnx file, `champion`, `previous`, `challenge
 KEY_HELP = "Public key of who signed the bundle (PEM), if not this workspace."
 
 
+IN_WORKSPACE = (
+    "graftline models lists the versions of this workspace, graftline run hands its champion off again where that has "
+    "gone, -C names another workspace."
+)
+
+
 def find(model: str, workspace: Path, command: str) -> Path:
     """A path as it is; an alias or a version, alone or as ``NAME@champion``, through the workspace's own folders.
 
@@ -24,11 +30,17 @@ def find(model: str, workspace: Path, command: str) -> Path:
         return Path(model)
     place = _by_alias(model.rpartition("@")[2], workspace) if _is_workspace(workspace) else None
     if place is None or not place.exists():
+        found, remedy = f"'{model}', which does not exist", IN_WORKSPACE
+        if not _is_workspace(workspace):
+            found, remedy = (
+                f"{found}, and no workspace in {workspace}",
+                "Check the path, or name the workspace with -C.",
+            )
         raise BundleError(
             expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
-            found=f"'{model}', which does not exist",
+            found=found,
             where=f"the first argument of graftline {command}",
-            remedy="graftline models lists the versions of this workspace; -C names another workspace.",
+            remedy=remedy,
         )
     return place
 

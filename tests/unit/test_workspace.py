@@ -100,9 +100,11 @@ def test_a_table(tmp_path, without_tools, photos, name):
 
 def test_a_source(tmp_path, without_tools, photos):
     """A labelled source domain takes the same forms."""
-    create(tmp_path / "new", target=str(photos), source=str(photos))
+    said = create(tmp_path / "new", target=str(photos), source=str(photos))
+    settings = params.load(tmp_path / "new")
 
-    assert str(photos) == params.load(tmp_path / "new").ingest.source.path
+    assert ("probe", str(photos)) == (settings.train.strategy.name, settings.ingest.source.path)
+    assert "source: probe, the strategy set, learns from the target's labels where there are any" in said[-2]
 
 
 def test_images_around_the_workspace(tmp_path, without_tools, photos):

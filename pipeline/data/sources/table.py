@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 65_536
 """Of a table that are Python objects at a time; the table itself is kept in columns, about 100 bytes a row."""
 
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""That spreadsheets write in place of commas. pandas would guess them, and guess wrong in a table of one column."""
+
 LOOKED_FOR = 1_000
 """Images that are looked for before the first is read, evenly over the table."""
 
@@ -102,12 +105,16 @@ def _read(file: Path) -> pd.DataFrame:
         with pd.read_csv(
             file, dtype="str", keep_default_na=False, na_values=[""], encoding="utf-8-sig", chunksize=ROWS_AT_ONCE
         ) as parts:
-            return pd.concat(parts, ignore_index=True)
+            table = pd.concat(parts, ignore_index=True)
     except (ValueError, OSError) as error:  # pandas' parser errors, pyarrow's and Unicode's are ValueErrors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _unusable(
             file, f"an unreadable one ({reason})", "Save it as UTF-8 CSV with commas, or as Parquet."
         ) from error
+    for separator, name in OTHER_SEPARATORS.items():
+        if len(table.columns) == 1 and separator in str(table.columns[0]):
+            raise _unusable(file, f"one whose columns are separated by {name}", "Save it as CSV with commas.")
+    return table
 
 
 def _unusable(file: Path, found: str, remedy: str) -> DataError:

@@ -50,6 +50,19 @@ def test_a_first_champion_has_none_before_it(workspace: Path, monkeypatch: pytes
         handed.find("previous", workspace, "verify")
 
 
+def test_an_alias_outside_a_workspace(tmp_path: Path) -> None:
+    """That is what people have forgotten, not the version."""
+    with pytest.raises(BundleError, match=r"and no workspace in .*\n(.*\n)?.*name the workspace with -C"):
+        handed.find("champion", tmp_path, "predict")
+
+
+def test_a_champion_whose_folder_has_gone(workspace: Path) -> None:
+    """It is in the registry: the next run hands it off again."""
+    (workspace / "out/current").rmdir()
+    with pytest.raises(BundleError, match="graftline run hands its champion off again where that has"):
+        handed.find("champion", workspace, "predict")
+
+
 def test_a_graph_out_of_step_is_told_and_mended(tmp_path: Path) -> None:
     """``render --check`` changes nothing and ends with 2; ``render`` mends it, and says whether it had to."""
 

@@ -99,6 +99,8 @@ def test_an_absolute_path_below_the_root_is_fine(tmp_path):
         ("file,label\na/1.png,x\n", "the columns file, label"),
         ("path,split\n3.png,holdout\n", "'holdout' in {root}/data/list.csv"),
         ("path\nb/1.png\nb/2.png\n", "none of the 2: b/1.png, b/2.png (the first would be {root}/data/b/1.png)"),
+        ("path;label\na.png;cat\n", "one whose columns are separated by semicolons"),
+        ("path\tlabel\na.png\tcat\n", "one whose columns are separated by tabs"),
     ],
 )
 def test_unusable_tables_are_explained(tmp_path, text, found):
