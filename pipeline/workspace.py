@@ -49,10 +49,10 @@ def create(
         places = {domain: _under_dvc(folder, path, domain) for domain, path in places.items()}
     _write_files(folder, name, places)
     yield f"workspace made in {folder}: params.yaml (start here), dvc.yaml, prefect.yaml"
-    if source is not None:
+    if source is not None and params.load(folder).train.strategy.name == "probe":
         yield (
-            "source: probe, the strategy set, learns from the target's labels where there are any; "
-            "train.strategy.name=auto tries what learns from both"
+            "note: train.strategy.name is probe, which learns from the target's labels where there are any; "
+            "auto tries what learns from both"
         )
     yield f"next: graftline doctor -C {_quoted(folder)}, then graftline run -C {_quoted(folder)}"
 
@@ -121,10 +121,10 @@ def _checked(path: str, domain: str, folder: Path) -> Path:
             where=f"--{domain}",
             remedy="Unpack an archive first, and name the folder.",
         )
-    if folder.resolve().is_relative_to(place.resolve()):
+    if folder.resolve().is_relative_to(place.parent if place.is_file() else place):
         raise DataError(
             expected="images beside the workspace's own files",
-            found=f"'{path}', which would hold the workspace {folder}",
+            found=f"'{path}', beside or around the workspace {folder}",
             where=f"--{domain}",
             remedy="Make the workspace somewhere else, or move the images into a folder of their own inside it.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ def models(workspace: Workspace = CURRENT) -> None:
 
 def _version(text: str) -> int:
     number = text.removeprefix("v")
-    if not number.isascii() or not number.isdigit() or not int(number):
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", number):
         raise InputError(
             expected="the number of a version, such as 2 or v2",
             found=f"'{text}'",

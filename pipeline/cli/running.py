@@ -28,7 +28,9 @@ def run(
         ),
     ] = None,
     inline: Annotated[bool, typer.Option("--inline", help="The same steps with no Prefect at all.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 when the verdict is a hold.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 3 when the verdict is a hold, also of an earlier run.")
+    ] = False,
 ) -> None:
     """Retrain: bring every stage up to date, judge the result, promote or hold it, hand it off."""
     try:
@@ -38,8 +40,17 @@ def run(
         raise
     for line in _where(workspace, outcome):
         say(line)
-    if strict and (outcome.kind == "held" or outcome.failed):  # also where a run found it as the last one left it
+    if strict and outcome.failed and not _is_overruled(workspace, outcome):
         raise typer.Exit(HELD_STRICT)
+
+
+def _is_overruled(workspace: Path, outcome: Outcome) -> bool:
+    """Whether somebody has promoted the version since its gates failed."""
+    from pipeline.release.history import History
+
+    entries = [entry for entry in History(workspace).entries if entry.model == outcome.model]
+    last = next((entry for entry in reversed(entries) if entry.version == outcome.version), None)
+    return last is not None and last.action == "promoted"
 
 
 def _where(workspace: Path, outcome: Outcome) -> list[str]:

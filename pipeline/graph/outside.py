@@ -120,7 +120,9 @@ def check(workspace: Path, stage: Stage, settings: Settings) -> None:
 
 
 def _check_beside(workspace: Path, place: Place) -> None:
-    if workspace.resolve().is_relative_to((workspace / place.path).resolve()):
+    if Path(os.path.realpath(workspace)).is_relative_to(
+        os.path.realpath(workspace / place.path)
+    ):  # bears loops of links
         raise place.error(
             expected="a place beside the workspace's own files",
             found=f"'{place.path}', which holds the workspace itself",

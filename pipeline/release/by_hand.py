@@ -44,7 +44,7 @@ def _promote(desk: Desk, version: int, reason: str) -> str:
         handing_off.ensure_published(desk, chosen)
         handing_off.point(desk.handoff, version)
         return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
-    overruled = f" · its gates had failed: {chosen.tags[HELD_TAG]}" if HELD_TAG in chosen.tags else ""
+    overruled = " · its gates had failed" if chosen.tags.get("verdict") == "failed" else ""
     moves.carry_out(desk, moves.promotion(desk, version, reason))
     before = f"v{champion}" if champion else "none"
     return f"champion {desk.model} {chosen} (before: {before}) · {desk.shown(version)}{overruled}"

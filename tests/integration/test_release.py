@@ -262,7 +262,7 @@ def test_held_version_can_be_promoted_by_hand(workspace: Path, train: Train) -> 
     train(0.2, passed=False)
     release(workspace)
     line = steps.promote_version(workspace, SETTINGS, 2, reason="the floor was wrong")  # type: ignore[arg-type]
-    assert line.startswith("champion digits v2 (before: v1) · handoff/v2 · its gates had failed: ")
+    assert "champion digits v2 (before: v1) · handoff/v2 · its gates had failed" == line
     assert ({"champion": 2, "previous": 1}, "v2") == (aliases(workspace), pointed(workspace))
     assert "held" not in registry(workspace).version(2).tags
     assert "the floor was wrong" == History(workspace).entries[-1].reason

@@ -291,7 +291,7 @@ def test_one_image_per_class(graftline, workspace):
 WRONG_TABLES = {
     "no path column": ("file,label\n" + ROWS, "a column 'path'", "the columns file, label", "path_column"),
     "no label column": ("path,klass\n" + ROWS, "every image is unlabelled", "add a label column"),
-    "semicolons": (("path,label\n" + ROWS).replace(",", ";"), "a column 'path'", "the columns path;label"),
+    "semicolons": (("path,label\n" + ROWS).replace(",", ";"), "separated by semicolons", "Save it as CSV with commas"),
     "a row without a path": ("path,label\n,class0\n" + ROWS, "no path in its data row 1", "take the row out"),
     "every path wrong": ("path,label\n" + ROWS.replace("/", "-"), "none of the 20", "Set `root`"),
     "a path outside": ("path,label\n../../x.png,class0\n" + ROWS, "'../../x.png'", "take the row out"),

@@ -104,13 +104,17 @@ def test_a_source(tmp_path, without_tools, photos):
     settings = params.load(tmp_path / "new")
 
     assert ("probe", str(photos)) == (settings.train.strategy.name, settings.ingest.source.path)
-    assert "source: probe, the strategy set, learns from the target's labels where there are any" in said[-2]
+    assert "train.strategy.name is probe, which learns from the target's labels where there are any" in said[-2]
+    assert not any("probe" in line for line in create(tmp_path / "other", preset="digits", source=str(photos)))
 
 
 def test_images_around_the_workspace(tmp_path, without_tools, photos):
     """DVC would be asked to depend on its own files; inside the workspace a folder of images is welcome."""
-    with pytest.raises(DataError, match=r"which would hold the workspace .*\n.*--target\n.*somewhere else"):
+    with pytest.raises(DataError, match=r"around the workspace .*\n.*--target\n.*somewhere else"):
         create(photos / "workspace", target=str(photos))
+    (photos / "list.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match="beside or around the workspace"):
+        create(photos / "workspace", target=str(photos / "list.csv"))
     assert not (photos / "workspace").exists()
 
 

@@ -13,6 +13,7 @@ An image whose path below the folder is not UTF-8 is left out, and ingest names 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -86,11 +87,17 @@ def _listing(root: Path) -> tuple[list[Parts], list[str], Counter[str]]:
         names = [name for name in files if is_image_name(name)]
         images += [(*inside, name) for name in names]
         if len(names) < len(files):
-            others.update(os.path.splitext(name)[1].lower() for name in files if not is_image_name(name))
+            others.update(_kind(name) for name in files if not is_image_name(name))
     undecodable = [image for image in images if not is_unicode("".join(image))]
     if undecodable:
         images = [image for image in images if is_unicode("".join(image))]
     return sorted(images), sorted(escaped("/".join(image)) for image in undecodable), others
+
+
+def _kind(name: str) -> str:
+    """A file's suffix, as far as it is one: ``.heic``, but not what follows a full stop in a sentence."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if re.fullmatch(r"\.[a-z0-9_]{1,10}", suffix, re.ASCII) else ""
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:

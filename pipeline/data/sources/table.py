@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 65_536
 """Of a table that are Python objects at a time; the table itself is kept in columns, about 100 bytes a row."""
 
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-"""That spreadsheets write in place of commas. pandas would guess them, and guess wrong in a table of one column."""
+"""That spreadsheets write in place of commas."""
 
 LOOKED_FOR = 1_000
 """Images that are looked for before the first is read, evenly over the table."""
@@ -105,16 +105,12 @@ def _read(file: Path) -> pd.DataFrame:
         with pd.read_csv(
             file, dtype="str", keep_default_na=False, na_values=[""], encoding="utf-8-sig", chunksize=ROWS_AT_ONCE
         ) as parts:
-            table = pd.concat(parts, ignore_index=True)
+            return pd.concat(parts, ignore_index=True)
     except (ValueError, OSError) as error:  # pandas' parser errors, pyarrow's and Unicode's are ValueErrors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _unusable(
             file, f"an unreadable one ({reason})", "Save it as UTF-8 CSV with commas, or as Parquet."
         ) from error
-    for separator, name in OTHER_SEPARATORS.items():
-        if len(table.columns) == 1 and separator in str(table.columns[0]):
-            raise _unusable(file, f"one whose columns are separated by {name}", "Save it as CSV with commas.")
-    return table
 
 
 def _unusable(file: Path, found: str, remedy: str) -> DataError:
@@ -150,8 +146,16 @@ def _set_by_user(params: Params) -> list[str]:
     return [key for key in ("label_column", "split_column", "group_column") if key in params.model_fields_set]
 
 
+def _check_separator(rows: pd.DataFrame, file: Path) -> None:
+    header = str(rows.columns[0]) if len(rows.columns) == 1 else ""
+    for separator, name in OTHER_SEPARATORS.items():
+        if separator in header:
+            raise _unusable(file, f"one whose columns are separated by {name}", "Save it as CSV with commas.")
+
+
 def _check_column(rows: pd.DataFrame, column: str, key: str, file: Path) -> None:
     if column not in rows.columns:
+        _check_separator(rows, file)
         raise DataError(
             expected=f"a column '{column}' in {file}",
             found=f"the columns {', '.join(map(str, rows.columns[:20]))}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,11 @@ def test_order_does_not_depend_on_the_file_system(tmp_path):
 
 def test_hidden_files_are_skipped_and_others_counted(tmp_path):
     """.DS_Store and .cache/ are nobody's business; a notes.txt is counted."""
-    records(tmp_path, "a/1.jpg", ".cache/2.jpg", "a/.DS_Store", "a/notes.txt", "a/Thumbs.db")
+    odd = ("a/Dr. No, (1)", os.fsdecode(b"a/notes.caf\xe9"))
+    records(tmp_path, "a/1.jpg", ".cache/2.jpg", "a/.DS_Store", "a/notes.txt", "a/Thumbs.db", *odd)
     found = image_folder.records(image_folder.Params(path="photos"), Context(tmp_path, seed=0))
 
-    assert (1, {".txt": 1, ".db": 1}) == (found.total, found.left_out)
+    assert (1, {".txt": 1, ".db": 1, "": 2}) == (found.total, found.left_out)
 
 
 def test_a_circle_of_links_ends(tmp_path):
