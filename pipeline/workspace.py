@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import params
 from pipeline.core import files
 from pipeline.core.errors import ParamsError, WorkspaceError
-from pipeline.graph import dvcfile
+from pipeline.graph import dvcfile, outside
 
 TEMPLATES = Path(__file__).parent / "templates"
 PRESETS = ("digits", "photos")
@@ -66,14 +66,20 @@ def status(workspace: Path) -> Iterator[str]:
     if not dvcfile.in_step(workspace, settings):
         yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
     stale = through_dvc.stale(workspace)
-    has_run = (workspace / torn.LOCK).is_file()
-    for name, reasons in stale.items() if has_run else ():
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
-    if not (stale and has_run):
-        yield f"stages     {'none has run yet' if stale else 'all up to date'}"
+    if not stale:
+        yield "stages     all up to date"
+    elif not (workspace / torn.LOCK).is_file():
+        yield "stages     none has run yet"  # DVC would call everything deleted
+    else:
+        yield from _stale_lines(stale)
     yield f"champion   {History(workspace).champion_line(settings.model) or 'none yet'}"
     yield "next       graftline run" if stale else "next       change the data or params.yaml, then graftline run"
+
+
+def _stale_lines(stale: dict[str, list[str]]) -> Iterator[str]:
+    for name, reasons in stale.items():
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
 
 
 # -- making one --------------------------------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ def _checked(path: str, domain: str, folder: Path) -> Path:
             where=f"--{domain}",
             remedy="Unpack an archive first, and name the folder.",
         )
-    if folder.resolve().is_relative_to(place.parent if place.is_file() else place):
+    if outside.holds(place.parent if place.is_file() else place, folder):
         raise DataError(
             expected="images beside the workspace's own files",
             found=f"'{path}', beside or around the workspace {folder}",

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 MODEL_HELP = "A bundle folder, an .onnx file, `champion`, `previous`, `challenger` or `v3`."
 KEY_HELP = "Public key of who signed the bundle (PEM), if not this workspace."
 
-
 IN_WORKSPACE = (
     "graftline models lists the versions of this workspace, graftline run hands its champion off again where that has "
     "gone, -C names another workspace."
 )
+"""Remedy for a name that leads to no model there."""
 
 
 def find(model: str, workspace: Path, command: str) -> Path:
@@ -28,21 +28,17 @@ def find(model: str, workspace: Path, command: str) -> Path:
     """
     if Path(model).exists():
         return Path(model)
-    place = _by_alias(model.rpartition("@")[2], workspace) if _is_workspace(workspace) else None
-    if place is None or not place.exists():
-        found, remedy = f"'{model}', which does not exist", IN_WORKSPACE
-        if not _is_workspace(workspace):
-            found, remedy = (
-                f"{found}, and no workspace in {workspace}",
-                "Check the path, or name the workspace with -C.",
-            )
-        raise BundleError(
-            expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
-            found=found,
-            where=f"the first argument of graftline {command}",
-            remedy=remedy,
-        )
-    return place
+    is_workspace = _is_workspace(workspace)
+    place = _by_alias(model.rpartition("@")[2], workspace) if is_workspace else None
+    if place is not None and place.exists():
+        return place
+    missing = f"'{model}', which does not exist"
+    raise BundleError(
+        expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
+        found=missing if is_workspace else f"{missing}, and no workspace in {workspace}",
+        where=f"the first argument of graftline {command}",
+        remedy=IN_WORKSPACE if is_workspace else "Check the path, or name the workspace with -C.",
+    )
 
 
 def prove(bundle: Path, workspace: Path, key: Path | None) -> Signed:

@@ -119,10 +119,13 @@ def check(workspace: Path, stage: Stage, settings: Settings) -> None:
         _check_beside(workspace, place)
 
 
+def holds(place: Path, workspace: Path) -> bool:
+    """Whether the workspace is ``place`` or lies below it; a loop of links holds nothing."""
+    return Path(os.path.realpath(workspace)).is_relative_to(os.path.realpath(place))
+
+
 def _check_beside(workspace: Path, place: Place) -> None:
-    if Path(os.path.realpath(workspace)).is_relative_to(
-        os.path.realpath(workspace / place.path)
-    ):  # bears loops of links
+    if holds(workspace / place.path, workspace):
         raise place.error(
             expected="a place beside the workspace's own files",
             found=f"'{place.path}', which holds the workspace itself",

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
-import tarfile
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import real_photos, scene
 from PIL import Image, ImageFilter
 
 from pipeline.data.exposure import SIDE_PX, _laplacian_variance, exposure
 from pipeline.data.inspection import inspect
 from pipeline.stages import validate
-
-REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
-
-
-def scene(width: int = 320, height: int = 300, seed: int = 0) -> Image.Image:
-    """Overlapping rectangles of any grey: edges at every scale, as photos have."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width), 90, dtype=np.uint8)
-    for _ in range(150):
-        left, top = rng.integers(0, width), rng.integers(0, height)
-        pixels[top : top + rng.integers(2, 60), left : left + rng.integers(2, 60)] = rng.integers(20, 255)
-    return Image.fromarray(pixels)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
@@ -124,12 +110,11 @@ def test_what_is_found_does_not_jump_with_the_size():
 
 
 @pytest.mark.realdata
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real data in {REAL_DATA}")
 def test_the_limits_part_real_photos_from_dark_and_blurred_ones():
     """validate's own limits, on 100 photos each of insects, scenes from above and office things."""
     limits = validate.Params()
     for archive in ("ants_bees", "rsscn7", "office_caltech10"):
-        photos = some_of(REAL_DATA / f"{archive}.tar", 100)
+        photos = real_photos(archive, 100)
         dark = [inspect(encoded(darker(photo, 0.1))) for photo in photos]
         soft = [inspect(encoded(photo.filter(ImageFilter.GaussianBlur(0.02 * min(photo.size))))) for photo in photos]
         seen = [inspect(encoded(photo)) for photo in photos]
@@ -137,13 +122,6 @@ def test_the_limits_part_real_photos_from_dark_and_blurred_ones():
         assert sum(one.sharpness < limits.min_sharpness for one in seen) <= 1, archive
         assert [] == [one for one in dark if one.brightness >= limits.min_brightness]
         assert sum(one.sharpness < limits.min_sharpness for one in soft) >= 90, archive
-
-
-def some_of(archive: Path, count: int) -> list[Image.Image]:
-    with tarfile.open(archive) as tar:
-        files = sorted((m for m in tar.getmembers() if m.name.lower().endswith(".jpg")), key=lambda m: m.name)
-        chosen = files[:: len(files) // count][:count]
-        return [Image.open(io.BytesIO(tar.extractfile(member).read())).convert("L") for member in chosen]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (257, 256), (513, 3000)])

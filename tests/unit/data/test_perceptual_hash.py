@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-import tarfile
 from collections.abc import Callable
-from itertools import islice, pairwise
-from pathlib import Path
+from itertools import pairwise
 
 import imagehash
 import numpy as np
+import pictures
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,18 +17,12 @@ from PIL import Image, ImageFilter
 from pipeline.data import perceptual_hash
 from pipeline.data.perceptual_hash import LONGEST_PX, SCALE, _cosines, phash
 
-REAL_DATA = Path(os.environ.get("GRAFTLINE_REALDATA", Path(__file__).parents[4] / "shared" / "data"))
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
 
 def scene(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
-    """Overlapping rectangles of any grey."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width), 90, dtype=np.uint8)
-    for _ in range(60):
-        left, top = rng.integers(0, width), rng.integers(0, height)
-        pixels[top : top + rng.integers(20, 120), left : left + rng.integers(20, 120)] = rng.integers(0, 255)
-    return Image.fromarray(pixels)
+    """Of large parts, which low frequencies show."""
+    return pictures.scene(width, height, seed, rectangles=60, sides=(20, 120))
 
 
 def blurred(seed: int = 0) -> Image.Image:
@@ -55,18 +47,9 @@ def by_imagehash(picture: Image.Image) -> str:
     return str(imagehash.phash(picture))
 
 
-def real_photos(archive: str, count: int) -> list[Image.Image]:
-    if not (REAL_DATA / f"{archive}.tar").is_file():
-        pytest.skip("real data is not present; set GRAFTLINE_REALDATA to its folder")
-    with tarfile.open(REAL_DATA / f"{archive}.tar") as tar:
-        files = (member for member in tar if member.isfile() and member.name.endswith((".jpg", ".png")))
-        opened = (Image.open(io.BytesIO(tar.extractfile(member).read())) for member in islice(files, 0, count * 3, 3))
-        return [image.convert("L") for image in opened]
-
-
-def assert_as_imagehash(pictures: list[Image.Image]) -> None:
+def assert_as_imagehash(some: list[Image.Image]) -> None:
     """Nearly always to within two bits, on average to within one, and never far off."""
-    apart = np.array([differing(phash(picture), by_imagehash(picture)) for picture in pictures])
+    apart = np.array([differing(phash(picture), by_imagehash(picture)) for picture in some])
     assert np.mean(apart <= 2) > 0.95
     assert apart.mean() < 1
     assert apart.max() <= 8
@@ -77,19 +60,20 @@ def test_the_bits_are_those_of_imagehash_but_for_a_few():
     assert_as_imagehash([scene(seed=seed) for seed in range(100)])
 
 
+@pytest.mark.realdata
 @pytest.mark.parametrize("archive", ["ants_bees", "malaria"])
 def test_of_real_photos_too(archive):
     """Photos, and cells under a microscope on black."""
-    assert_as_imagehash(real_photos(archive, 100))
+    assert_as_imagehash(pictures.real_photos(archive, 100))
 
 
 @pytest.mark.parametrize(("scale", "quality"), [(1, 60), (0.5, 80), (1.7, 90)])
 @pytest.mark.parametrize("make", [scene, blurred], ids=lambda make: make.__name__)
 def test_a_picture_saved_again_in_another_size_is_recognised(scale, quality, make):
     """Two bits are what ingest allows a near duplicate; another picture is 30 away."""
-    pictures = [make(seed=seed) for seed in range(60)]
-    hashes = [phash(picture) for picture in pictures]
-    saved_again = [phash(again(picture, scale, quality)) for picture in pictures]
+    originals = [make(seed=seed) for seed in range(60)]
+    hashes = [phash(picture) for picture in originals]
+    saved_again = [phash(again(picture, scale, quality)) for picture in originals]
 
     assert np.mean([differing(*pair) <= 2 for pair in zip(hashes, saved_again, strict=True)]) > 0.95
     assert min(differing(*pair) for pair in pairwise(hashes)) > 10
