@@ -14,6 +14,7 @@ from prefect.states import Completed
 
 from flows import sequence
 from flows.tasks import Tasks, called_with
+from pipeline.core.errors import beneath
 from pipeline.release.decide import Outcome
 
 
@@ -34,6 +35,15 @@ def retrain(workspace: Path = Path()) -> State[Outcome]:
 
 
 def call(workspace: Path, emit: Callable[[str], None], assignments: Sequence[str] = ()) -> Outcome:
-    """Run the flow here and return its outcome, or raise what it raised."""
-    with called_with(emit, assignments):
-        return cast(Outcome, retrain(workspace, return_state=True).result())
+    """Run the flow here and return its outcome, or raise what it raised.
+
+    Prefect closes every task that is interrupted, and where that one has no state yet, fails at it: the
+    KeyboardInterrupt is then beneath a ValueError.
+    """
+    try:
+        with called_with(emit, assignments):
+            return cast(Outcome, retrain(workspace, return_state=True).result())
+    except Exception as error:
+        if any(isinstance(one, KeyboardInterrupt) for one in beneath(error)):
+            raise KeyboardInterrupt from error
+        raise

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.core.errors import ServiceError
+from pipeline.core.errors import ServiceError, beneath
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -27,7 +27,7 @@ def full(error: BaseException, workspace: Path, *, doing: str, results_bytes: in
 
     ``doing`` names the work, and ``results_bytes`` is what its results took the last time.
     """
-    behind = next((one for one in _chain(error) if says_full(one)), None)
+    behind = next((one for one in beneath(error) if says_full(one)), None)
     if behind is None:
         return None
     said = next(filter(_are_words_for_it, str(behind).splitlines()), str(behind))
@@ -49,12 +49,6 @@ def size_of(path: Path) -> int:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def says_full(error: BaseException) -> bool:

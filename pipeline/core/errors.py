@@ -18,6 +18,8 @@ GraftlineError                    exit code 1
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class GraftlineError(Exception):
     """Base of all of them; ``exit_code`` is what the command line ends with."""
@@ -100,6 +102,13 @@ class ServiceError(GraftlineError):
 
 class StoreError(ServiceError):
     """The tracking store, which is also the registry, did not do what was asked."""
+
+
+def beneath(error: BaseException | None) -> Iterator[BaseException]:
+    """The error itself, then what it was raised from or in the handling of, down to the first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def kept(error: GraftlineError) -> dict[str, str]:

@@ -197,6 +197,20 @@ def test_a_passing_challenger_becomes_champion(run, world):
 
 
 @pytest.mark.parametrize("run", ["flow"], indirect=True)
+def test_an_interrupt_before_a_task_has_begun_is_an_interrupt(run, world, monkeypatch):
+    """Prefect, closing a task run that it has not made yet, raises an error of its own over it."""
+
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prefect.task_engine._create_task_run_locally", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run()
+    assert isinstance(caught.value.__cause__, ValueError), "Prefect lets it out as it is: nothing to mend any more"
+    assert [] == world.reports
+
+
+@pytest.mark.parametrize("run", ["flow"], indirect=True)
 def test_what_prefect_does_not_show_changes_nothing(run, monkeypatch):
     """Its artifacts are copies for people to look at: one that is refused is said, and the challenger promoted."""
     from flows import artifacts
