@@ -137,14 +137,17 @@ def _signing(workspace: Path, settings: Settings) -> Iterator[Finding]:
 
 
 def _tracking(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    from pipeline.release import steps
     from pipeline.tracking import session
 
     try:
         opened = session.open_session(workspace, settings.tracking.uri, settings.tracking.experiment)
+        yield Finding("fine", f"tracking store answers: {opened.shown_uri}")
+        steps.check_continuity(workspace, settings)
+    except InputError as error:
+        yield Finding("broken", f"expected {error.expected}; found {error.found} in {error.where}", error.remedy)
     except GraftlineError as error:
         yield Finding("broken", f"tracking: {error}", "Start that server (make servers), or mend tracking.uri.")
-    else:
-        yield Finding("fine", f"tracking store answers: {opened.shown_uri}")
 
 
 def _prefect(workspace: Path, settings: Settings) -> Iterator[Finding]:

@@ -131,16 +131,18 @@ class History:
         later = (entry for entry in self.entries if entry.sequence > decided.sequence and entry.model == decided.model)
         return next((entry for entry in later if entry.action != "held" and entry.version != decided.version), None)
 
-    def champion_line(self, model: str | None = None) -> str | None:
-        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, or None where nothing was ever promoted.
+    def last_champion(self, model: str | None = None) -> Entry | None:
+        """The last decision that made a version champion, or None where nothing was ever promoted.
 
         Without ``model`` it is the last champion under any name this workspace's model has had.
         """
         chosen = [entry for entry in self.entries if entry.action != "held" and model in (None, entry.model)]
-        if not chosen:
-            return None
-        last = chosen[-1]
-        return f"{last.model} v{last.version} since {last.time[:19]} · {last.reason}"
+        return chosen[-1] if chosen else None
+
+    def champion_line(self, model: str | None = None) -> str | None:
+        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, of :meth:`last_champion`."""
+        last = self.last_champion(model)
+        return None if last is None else f"{last.model} v{last.version} since {last.time[:19]} · {last.reason}"
 
     def lines(self) -> list[str]:
         """For people, oldest first; says so where lines could not be read."""

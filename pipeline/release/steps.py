@@ -11,13 +11,14 @@ repeated. A promotion that was killed between two of them is finished by ``recov
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.catalog import CATALOG
 from pipeline.core import digests
-from pipeline.core.errors import GraftlineError
-from pipeline.release import decide, leftovers, moves, notify, pin
+from pipeline.core.errors import GraftlineError, StoreError
+from pipeline.release import continuity, decide, leftovers, moves, notify, pin
 from pipeline.release import publish as handing_off
 from pipeline.release._desk import Desk
 from pipeline.release.by_hand import promote_version, rollback, version_lines
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "announce",
+    "check_continuity",
     "check_signing_key",
     "check_webhook",
     "conclude",
@@ -83,11 +85,25 @@ def check_signing_key(workspace: Path, settings: Settings) -> None:
     signing_key.check(workspace, settings.publish.signing_key)
 
 
+def check_continuity(workspace: Path, settings: Settings) -> None:
+    """See that the registry is the one that the history was written in.
+
+    Raises:
+        RegistryError: it does not have the model that the history calls champion.
+    """
+    continuity.check(Desk(workspace, settings))
+
+
 def recover(workspace: Path, settings: Settings) -> list[str]:
     """Clear up after a run that was killed: finish its promotion (or a person's rollback), close its MLflow run, remove
     its temporary folders. Only under the workspace's lock. Returns a line for people for each thing done.
+
+    Raises:
+        RegistryError: the registry is not the one that the history was written in.
     """
     desk = Desk(workspace, settings)
+    with contextlib.suppress(StoreError):  # asked again by pin_champion: training does not need the store
+        continuity.check(desk)
     reconciled = moves.reconcile(desk)
     return [*([reconciled.line] if reconciled else []), *leftovers.clear(desk)]
 
@@ -100,8 +116,14 @@ def pin_last_data(workspace: Path, settings: Settings) -> bool:
 
 
 def pin_champion(workspace: Path, settings: Settings) -> str:
-    """Between export and evaluate: pin the champion to compare with. Returns a line for people."""
-    pinned = pin.pin_champion(Desk(workspace, settings))
+    """Between export and evaluate: pin the champion to compare with. Returns a line for people.
+
+    Raises:
+        RegistryError: the registry is not the one that the history was written in.
+    """
+    desk = Desk(workspace, settings)
+    continuity.check(desk)
+    pinned = pin.pin_champion(desk)
     return f"compared with {pinned.title}" if pinned.version else "no champion to compare with"
 
 

@@ -14,7 +14,7 @@ import pytest
 from integration_tools import migrated_store
 
 from pipeline.core import digests, file_state
-from pipeline.core.errors import BundleError, GraftlineError, RegistryError, ServiceError
+from pipeline.core.errors import BundleError, GraftlineError, RegistryError, ServiceError, StoreError
 from pipeline.core.params import Params
 from pipeline.evaluation.champion import ChampionPin
 from pipeline.flow_params import Notify, Publish, Tracking
@@ -541,15 +541,66 @@ def test_new_verdict_over_the_champion_is_written_down(workspace: Path, train: T
     assert [1] == History(workspace).champions("digits")
 
 
-def test_lost_registry_starts_again(workspace: Path, train: Train, migrated: Path) -> None:
-    """The history outlives the tracking store: what it remembers does not keep the model from a new registry."""
+def test_lost_registry_is_not_begun_again_unasked(workspace: Path, train: Train, migrated: Path) -> None:
+    """In an empty one the next challenger would be compared with nothing, and be a second v1: before any stage runs it
+    is said what is missing, and the history moved away is a new beginning."""
     train(0.1)
     release(workspace)
-    shutil.rmtree(workspace / ".graftline/mlartifacts")
     elsewhere = SETTINGS.model_copy(update={"tracking": Tracking(uri="sqlite:///.graftline/other.db")})
     shutil.copyfile(migrated, workspace / ".graftline/other.db")
+    for begin in (steps.recover, steps.pin_champion, steps.check_continuity):
+        with pytest.raises(RegistryError) as caught:
+            begin(workspace, elsewhere)  # type: ignore[operator]
+        assert caught.value.expected.startswith("digits v1, champion since 20")
+        assert "no version of 'digits' at all" == caught.value.found
+        assert caught.value.where.endswith("other.db")
+        assert "MLFLOW_TRACKING_URI" in caught.value.remedy
+
+    (workspace / "state/history.jsonl").rename(workspace / "state/history-until-now.jsonl")
+    shutil.rmtree(workspace / "handoff")
+    shutil.rmtree(workspace / ".graftline/mlartifacts")
     steps.pin_champion(workspace, elsewhere)  # type: ignore[arg-type]
-    assert "promoted" == release(workspace, elsewhere).kind
+    outcome = release(workspace, elsewhere)
+    assert ("promoted", 1) == (outcome.kind, outcome.version)
+
+
+def test_the_registry_of_another_history_is_found_out(workspace: Path, train: Train) -> None:
+    """An older backup lacks the champion, another team's has another model under its number. What a person promotes
+    there is the champion from then on."""
+    train(0.1)
+    release(workspace)
+    history = History(workspace)
+    history.append(model="digits", action="promoted", version=1, previous=None, reason="", model_sha256="f" * 64)
+    with pytest.raises(RegistryError) as caught:
+        steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert caught.value.found.startswith("another model as v1, sha256 ")
+    assert caught.value.found.endswith(" for ffffffffffff…")
+
+    history.append(model="digits", action="rolled_back", version=3, previous=1, reason="", model_sha256="3" * 64)
+    history.append(model="digits", action="held", version=4, previous=3, reason="", model_sha256="4" * 64)
+    history.append(model="other", action="promoted", version=5, previous=3, reason="", model_sha256="5" * 64)
+    with pytest.raises(RegistryError) as caught:
+        steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
+    assert ("v1", True) == (caught.value.found, "digits v3" in caught.value.expected)
+
+    steps.promote_version(workspace, SETTINGS, 1, reason="this one")  # type: ignore[arg-type]
+    steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
+
+
+def test_a_store_that_does_not_answer_is_asked_again_before_comparing(
+    workspace: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recovering does without it, and so do the stages until the champion is needed."""
+    train(0.1)
+    release(workspace)
+
+    def silent(*_: object) -> None:
+        raise StoreError("no answer")
+
+    monkeypatch.setattr(_desk.Desk, "versions", silent)
+    assert [] == steps.recover(workspace, SETTINGS)  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="no answer"):
+        steps.pin_champion(workspace, SETTINGS)  # type: ignore[arg-type]
 
 
 def test_versions_for_people(workspace: Path, train: Train) -> None:

@@ -15,6 +15,7 @@ from pipeline.cli import main  # noqa: F401 - adds the commands to the app
 from pipeline.cli.app import app
 from pipeline.core.errors import ServiceError, WorkspaceError
 from pipeline.graph import dvcfile
+from pipeline.release.history import History
 
 PARAMS = """\
 ingest:
@@ -75,6 +76,20 @@ def test_a_missing_data_folder(workspace):
 
     assert "ingest.target.path in params.yaml: 'photos', which does not exist" == finding.what
     assert "dvc pull" in finding.remedy
+
+
+def test_a_registry_that_does_not_know_the_champion(workspace, monkeypatch):
+    """As a run would find it: what the history says, and how to go on."""
+    History(workspace).append(
+        model="digits", action="promoted", version=7, previous=6, reason="", model_sha256="7" * 64
+    )
+    monkeypatch.setattr("pipeline.release._desk.Desk.versions", lambda _: [])
+    monkeypatch.setattr("pipeline.release._desk.Desk.session", Opened())
+    (finding,) = broken(workspace)
+
+    assert finding.what.startswith("expected digits v7, champion since 20")
+    assert finding.what.endswith("found no version of 'digits' at all in the registry at sqlite:///mlflow.db")
+    assert "MLFLOW_TRACKING_URI" in finding.remedy
 
 
 def test_a_missing_weights_file(workspace):
