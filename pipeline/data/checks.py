@@ -8,7 +8,8 @@ to say what the column should hold. Null always means "nothing to say": a suite 
 - ``copy_in``, ``group_in``, ``lookalike_in``: where its partner in another split is (:func:`find_leaks`); of a pair,
   the image nearer to train has it;
 - ``copy_of``: the first file with the same bytes in its own split;
-- ``label_conflict``: two labels that the same bytes carry.
+- ``label_conflict``: two labels that the same bytes carry;
+- ``lookalike_conflict``: two labels that nearly the same picture carries, in other bytes.
 
 **classes**: one row per class of the label space (``class``), and
 
@@ -43,8 +44,11 @@ INDEX = {"images": ["domain", "name"], "classes": ["class"], "drift": ["class"]}
 # ── images ──
 
 
-def images_table(images: pd.DataFrame, leaks: list[Pair]) -> pd.DataFrame:
-    """``images`` of both domains with their check columns; ``leaks`` as :func:`find_leaks` gives them."""
+def images_table(
+    images: pd.DataFrame, leaks: list[Pair], *, max_distance: int | None, min_side_px: int
+) -> pd.DataFrame:
+    """``images`` of both domains with their check columns; ``leaks`` as :func:`find_leaks` gives them, with the same
+    limits of what counts as nearly the same picture."""
     sides = images[["width", "height"]].astype("Float64")
     shorter, longer = sides.min(axis=1), sides.max(axis=1)
     return images.assign(
@@ -54,6 +58,7 @@ def images_table(images: pd.DataFrame, leaks: list[Pair]) -> pd.DataFrame:
         odd_mode=_odd_mode(images),
         copy_of=_copy_of(images),
         label_conflict=_label_conflict(images),
+        lookalike_conflict=_lookalike_conflict(images, max_distance, min_side_px),
         **{f"{kind}_in": _partners(images, leaks, kind) for kind in ("copy", "group", "lookalike")},
     )
 
@@ -108,15 +113,36 @@ def _parted(keys: pd.Series, part: pd.Series) -> Iterator[tuple[int, int]]:
 
 
 def _lookalikes(images: pd.DataFrame, max_distance: int | None, min_side_px: int) -> Iterator[tuple[int, int]]:
+    """Of images with one hash in one split, the first is paired with all that it looks like elsewhere, the others with
+    the first of those: thousands of black frames on either side are thousands of pairs, and not millions."""
     if max_distance is None or not images["split_given"].any():
         return
-    large = images[(images[["width", "height"]].min(axis=1) >= min_side_px) & images["phash"].notna()]
-    hashes = np.array([int(text, 16) for text in large["phash"]], dtype=np.uint64)
-    left, right = near_pairs(hashes, max_distance).T
-    split, given = large["split"].to_numpy(dtype=object), large["split_given"].to_numpy(dtype=bool)
+    large = _large(images, min_side_px)
+    which = ["phash", "split", "split_given"]
+    firsts = large.drop_duplicates(which)
+    left, right = near_pairs(_hashes(firsts), max_distance).T
+    split, given = firsts["split"].to_numpy(dtype=object), firsts["split_given"].to_numpy(dtype=bool)
     leaking = (split[left] != split[right]) & (given[left] | given[right])
-    rows = large.index.to_numpy()
-    yield from zip(rows[left[leaking]].tolist(), rows[right[leaking]].tolist(), strict=True)
+    rows = firsts.index.to_numpy()
+    pairs = list(zip(rows[left[leaking]].tolist(), rows[right[leaking]].tolist(), strict=True))
+    yield from pairs
+    partner: dict[int, int] = {}
+    for one, other in pairs:
+        partner.setdefault(one, other)
+        partner.setdefault(other, one)
+    first_of = rows[large.groupby(which, sort=False, dropna=False).ngroup().to_numpy()]
+    for row, first in zip(large.index.tolist(), first_of.tolist(), strict=True):
+        if row != first and first in partner:
+            yield min(row, partner[first]), max(row, partner[first])
+
+
+def _large(images: pd.DataFrame, min_side_px: int) -> pd.DataFrame:
+    """Those that are compared by looks."""
+    return images[(images[["width", "height"]].min(axis=1) >= min_side_px) & images["phash"].notna()]
+
+
+def _hashes(images: pd.DataFrame) -> np.ndarray:
+    return np.array([int(text, 16) for text in images["phash"]], dtype=np.uint64)
 
 
 def _partners(images: pd.DataFrame, leaks: list[Pair], kind: str) -> pd.Series:
@@ -136,6 +162,28 @@ def _label_conflict(images: pd.DataFrame) -> pd.Series:
     for left, right in _parted(images["id"].where(images["error"].isna()), labels):
         for row, other in ((left, right), (right, left)):
             texts.setdefault(row, f"'{labels[row]}' here, '{labels[other]}' as {names[other]}")
+    return _texts(images, texts)
+
+
+def _lookalike_conflict(images: pd.DataFrame, max_distance: int | None, min_side_px: int) -> pd.Series:
+    """One image stands for all of its hash and label: a thousand black frames are one comparison, and all are told."""
+    if max_distance is None:
+        return _texts(images, {})
+    labelled = _large(images[images["error"].isna() & images["label"].notna()], min_side_px)
+    each = labelled.drop_duplicates(["phash", "label"])
+    key, name, content = list(zip(each["phash"], each["label"], strict=True)), each["name"].array, each["id"].array
+    partner: dict[tuple[str, str], int] = {}
+    for left, right in near_pairs(_hashes(each), max_distance).tolist():
+        if key[left][1] != key[right][1] and content[left] != content[right]:
+            partner.setdefault(key[left], right)
+            partner.setdefault(key[right], left)
+    texts = {
+        row: f"'{own[1]}' here, '{key[partner[own]][1]}' as {name[partner[own]]}"
+        for row, own in zip(
+            labelled.index.tolist(), zip(labelled["phash"], labelled["label"], strict=True), strict=True
+        )
+        if own in partner
+    }
     return _texts(images, texts)
 
 

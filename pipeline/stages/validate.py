@@ -63,7 +63,8 @@ class Params(base.Params):
         0.1, ge=0, le=1, description="Change of a class's share of the labels since the last run at most."
     )
     near_duplicates: NearDuplicates | None = Field(
-        NearDuplicates(), description="Nearly equal pictures in two splits that the user gave; null: not looked for."
+        NearDuplicates(),
+        description="Nearly equal pictures in two splits that the user gave, or of two labels; null: not looked for.",
     )
     suites: str | None = Field(
         None, description="Folder with your own images.json, classes.json or drift.json; null: the packaged ones."
@@ -142,11 +143,13 @@ def _tables(
 
     images = checks.both(target_inventory, source_inventory)
     near = params.near_duplicates
-    pairs = checks.find_leaks(
-        images, max_distance=near.max_distance if near else None, min_side_px=near.min_side_px if near else 0
-    )
+    alike: dict[str, Any] = {
+        "max_distance": near.max_distance if near else None,
+        "min_side_px": near.min_side_px if near else 0,
+    }
+    pairs = checks.find_leaks(images, **alike)
     tables = {
-        "images": checks.images_table(images, pairs),
+        "images": checks.images_table(images, pairs, **alike),
         "classes": checks.classes_table(_usable(target_inventory), _usable(source_inventory), label_space),
         "drift": checks.drift_table(profile, last),
     }

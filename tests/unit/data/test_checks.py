@@ -22,8 +22,8 @@ def manifest(*rows: dict[str, object]) -> Manifest:
 
 def table_of(target: Manifest, source: Manifest | None = None, max_distance: int | None = 2) -> pd.DataFrame:
     images = checks.both(target, source or Manifest.empty())
-    leaks = checks.find_leaks(images, max_distance=max_distance, min_side_px=48)
-    return checks.images_table(images, leaks).set_index("name")
+    alike = {"max_distance": max_distance, "min_side_px": 48}
+    return checks.images_table(images, checks.find_leaks(images, **alike), **alike).set_index("name")
 
 
 def leaks_of(target: Manifest, source: Manifest | None = None, **limits: int | None) -> list[str]:
@@ -61,7 +61,7 @@ def test_unreadable_images_neither_leak_nor_conflict():
     table = table_of(rows)
     assert [] == leaks_of(rows)
     assert (
-        table[["copy_in", "copy_of", "label_conflict", "shorter_side_px", "odd_mode"]]
+        table[["copy_in", "copy_of", "label_conflict", "lookalike_conflict", "shorter_side_px", "odd_mode"]]
         .loc[["a", "b"]]
         .isna()
         .all(axis=None)
@@ -91,6 +91,23 @@ def test_lookalikes_leak_between_splits_that_the_user_gave(given, other, side_px
     assert leaking == bool(leaks_of(rows))
 
 
+def test_every_lookalike_is_told_and_not_every_pair():
+    """Black frames in train and in test share a hash: each is paired with one of the other split."""
+    frame = {"phash": "00000000000000f0", "split_given": True}
+    names = [f"{number:04}" for number in range(2_000)]
+    frames = [image(f"{split} {name}", split=split, **frame) for split in ("test", "train") for name in names]
+    few = manifest(*frames[1_998:2_002])
+    assert [
+        "lookalike: target test 'test 1998' = target train 'train 0000'",
+        "lookalike: target test 'test 1998' = target train 'train 0001'",
+        "lookalike: target test 'test 1999' = target train 'train 0000'",
+    ] == leaks_of(few)
+    assert ["train 0000", "train 0001"] == list(table_of(few)["lookalike_in"].dropna().index)
+
+    many = checks.find_leaks(manifest(*frames).frame, max_distance=2, min_side_px=48)
+    assert 3_999 == len(many)
+
+
 def test_lookalikes_can_be_left_alone():
     """No distance, no search; a copy is still a copy."""
     same = {"phash": "0" * 16, "split_given": True}
@@ -102,6 +119,35 @@ def test_a_label_conflict_names_both_labels_and_the_other_file():
     """Whoever reads it can find both."""
     table = table_of(manifest(image("a", id="x"), image("b", id="x", label="dog"), image("c", id="x", label=None)))
     assert {"a": "'cat' here, 'dog' as b", "b": "'dog' here, 'cat' as a"} == table["label_conflict"].dropna().to_dict()
+
+
+def test_nearly_the_same_picture_with_two_labels_is_a_conflict():
+    """An image that was saved again, or a burst, labelled by two people: each is told of the other; what looks the same
+    as one of them is told too. Equal bytes are the other check's, and other pictures nobody's."""
+    rows = manifest(
+        image("a", phash="00000000000000f0"),
+        image("b", phash="00000000000000f3", label="dog"),
+        image("b again", phash="00000000000000f3", label="dog"),
+        image("cat too", phash="00000000000000f1"),
+        image("unlabelled", phash="00000000000000f0", label=None),
+        image("far", phash="ffff0000000000f0", label="dog"),
+        image("small", phash="00000000000000f0", label="dog", width=40),
+        image("x", id="x", phash="aaaa000000000000"),
+        image("y", id="x", phash="aaaa000000000000", label="dog"),
+    )
+    assert {
+        "a": "'cat' here, 'dog' as b",
+        "b": "'dog' here, 'cat' as a",
+        "b again": "'dog' here, 'cat' as a",
+        "cat too": "'cat' here, 'dog' as b",
+    } == table_of(rows)["lookalike_conflict"].dropna().to_dict()
+    assert 0 == table_of(rows, max_distance=None)["lookalike_conflict"].count()
+
+
+def test_thousands_of_blank_frames_of_two_labels_are_one_comparison():
+    """They share one hash: every pair of them would be millions."""
+    frames = [image(f"{number:05}", phash="0" * 16, label=("cat", "dog")[number % 2]) for number in range(20_000)]
+    assert 20_000 == table_of(manifest(*frames))["lookalike_conflict"].count()
 
 
 def test_the_odd_mode_is_the_one_that_most_of_its_domain_do_not_have():

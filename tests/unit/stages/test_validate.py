@@ -69,7 +69,7 @@ def test_small_digits_with_few_labels_pass_without_a_warning(tmp_path):
     """The embedded default is sound data."""
     result = run(tmp_path, rows(), rows("source"))
     assert (
-        "30 target + 30 source images · 23 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
+        "30 target + 30 source images · 24 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
         == result.line
     )
     assert (30, 30) == (len(result.outputs["target_manifest"]), len(result.outputs["source_manifest"]))
@@ -79,7 +79,7 @@ def test_small_digits_with_few_labels_pass_without_a_warning(tmp_path):
 def test_a_target_alone_passes(tmp_path):
     """Without a source nothing is said of one."""
     assert (
-        "30 target images · 23 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
+        "30 target images · 24 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
         == run(tmp_path, rows()).line
     )
 
@@ -128,7 +128,7 @@ def test_quarantine_leaves_unreadable_images_out_and_lists_them(tmp_path):
     result = run(tmp_path, with_cells(rows(), 3, name="photo3.jpg", **UNREADABLE), unreadable="quarantine")
     report = result.outputs["validation"]
     assert (
-        "29 target images · 22 checks passed, 1 warning · 1 quarantined · reports/data_docs/index.html" == result.line
+        "29 target images · 23 checks passed, 1 warning · 1 quarantined · reports/data_docs/index.html" == result.line
     )
     assert [("target", "photo3.jpg", "not an image (it begins with '<html')")] == [
         (row.domain, row.name, row.reason) for row in report.quarantined
