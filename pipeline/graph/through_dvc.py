@@ -13,8 +13,9 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 
 from pipeline import params
+from pipeline.catalog import CATALOG
 from pipeline.core import disk
-from pipeline.core.errors import BusyError, StageError, WorkspaceError
+from pipeline.core.errors import BusyError, GraftlineError, StageError, WorkspaceError
 from pipeline.graph import dvcfile, executor, outside, torn
 from pipeline.graph.dvc_process import DvcProcess
 from pipeline.graph.table import BY_NAME
@@ -69,6 +70,8 @@ class Dvc:
         Raises:
             InputError: the stage refused the user's input; the message is the stage's own.
             StageError: it failed for another reason; the end of its output is in the message.
+
+        Either way the outputs of the last run are there again, but for what the stage itself has left in their place.
         """
         workspace = self._workspace
         outside.check(workspace, BY_NAME[name], params.load(workspace))
@@ -78,8 +81,12 @@ class Dvc:
         started = time.monotonic()
         executor.forget_error(workspace, name)
         self.moved()
-        with torn.keeping(workspace, name):
-            self._repro(name, emit)
+        try:
+            with torn.keeping(workspace, name):
+                self._repro(name, emit)
+        except GraftlineError:
+            self._bring_back(name)
+            raise
         cost = executor.load_cost(workspace, name)
         return Ran(name, fresh=True, line=cost.line if cost else "", seconds=time.monotonic() - started)
 
@@ -95,6 +102,15 @@ class Dvc:
             raise kept
         failure = StageError(f"Stage '{name}' failed (exit {code}):\n{tail}")
         raise disk.full(failure, self._workspace, doing=f"stage '{name}'") or failure
+
+    def _bring_back(self, name: str) -> None:
+        """The outputs that DVC removed before it ran the stage, and the stage has not made: out of DVC's cache. What
+        that has no more (a collection of garbage, an output that DVC does not cache) the next run makes again."""
+        outputs = [self._workspace.resolve() / CATALOG[output].path for output in BY_NAME[name].outputs]
+        lost = [str(path) for path in outputs if not path.exists()]
+        if lost:
+            with contextlib.suppress(DvcException), Repo(str(self._workspace)) as repo:
+                repo.checkout(lost, force=True)
 
 
 def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:

@@ -3,8 +3,11 @@
 import pytest
 from dvc.lock import LockError
 from dvc.repo import Repo
+from pictures import scene
 
-from pipeline.core.errors import BusyError, ServiceError, WorkspaceError
+from pipeline.catalog import CATALOG
+from pipeline.core import digests
+from pipeline.core.errors import BusyError, DataError, ServiceError, WorkspaceError
 from pipeline.graph import executor, through_dvc
 from pipeline.graph.dvc_process import DvcProcess
 from pipeline.graph.table import BY_NAME
@@ -82,6 +85,41 @@ def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
     monkeypatch.setattr(Repo, "status", always_busy)
     with pytest.raises(BusyError, match="Another DVC command holds"):
         through_dvc.stale(workspace)
+
+
+def test_a_stage_that_refuses_its_input_loses_nothing_of_the_last_run(tmp_path):
+    """DVC removes outputs before it runs a stage. Once the images are as they were, nothing is stale."""
+    images, put_away, workspace = tmp_path / "images", tmp_path / "put away", tmp_path / "w"
+    for number in range(12):
+        file = put_away / f"class{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scene(40, 40, seed=number).save(file)
+    images.mkdir()
+    for _ in create(workspace, target=str(images), source=None, preset=None, version_data=False):
+        pass
+
+    def outputs():
+        places = [workspace / CATALOG[output].path for output in BY_NAME["ingest"].outputs]
+        return [digests.of_path(place) for place in places if place.exists()]
+
+    with through_dvc.Dvc(workspace) as dvc:
+        with pytest.raises(DataError):
+            dvc.reproduce("ingest")
+        assert [] == outputs(), "there is no run before the first"
+        images.rmdir()
+        put_away.rename(images)
+        dvc.reproduce("ingest")
+        made = outputs()
+        assert len(BY_NAME["ingest"].outputs) == len(made)
+
+        images.rename(put_away)
+        images.mkdir()
+        with pytest.raises(DataError):
+            dvc.reproduce("ingest")
+    assert made == outputs()
+    images.rmdir()
+    put_away.rename(images)
+    assert "ingest" not in through_dvc.stale(workspace)
 
 
 def test_a_stages_own_word_on_a_full_disk_is_passed_on(tmp_path, monkeypatch):
