@@ -104,9 +104,17 @@ def load(workspace: Path) -> Settings:
 def parse(raw: dict[str, Any], where: str) -> Settings:
     """Check a mapping as if it were the content of params.yaml."""
     try:
-        return Settings.model_validate(raw)
+        return Settings.model_validate(_unadorned(raw))
     except ValidationError as error:
         raise _explained(error, raw, where) from None
+
+
+def _unadorned(value: Any) -> Any:
+    """Plain dicts and lists. Those of the YAML reader are classes of their own, that remember comments: pydantic reads
+    them by calls into Python, and takes a Ctrl-C in the middle of one for a mapping that is not valid."""
+    if isinstance(value, dict):
+        return {key: _unadorned(inner) for key, inner in value.items()}
+    return [_unadorned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def assign(workspace: Path, assignments: list[str]) -> list[str]:

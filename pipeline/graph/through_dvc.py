@@ -108,9 +108,10 @@ class Dvc:
         that has no more (a collection of garbage, an output that DVC does not cache) the next run makes again."""
         outputs = [self._workspace.resolve() / CATALOG[output].path for output in BY_NAME[name].outputs]
         lost = [str(path) for path in outputs if not path.exists()]
-        if lost:
-            with contextlib.suppress(DvcException), Repo(str(self._workspace)) as repo:
-                repo.checkout(lost, force=True)
+        with contextlib.suppress(DvcException), Repo(str(self._workspace)) as repo:
+            recorded = [path for path in lost if any(out.hash_info for out in repo.find_outs_by_path(path))]
+            if recorded:  # DVC takes no target for every target
+                repo.checkout(recorded, force=True)
 
 
 def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:

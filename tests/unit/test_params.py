@@ -1,6 +1,7 @@
 """params.yaml: what is accepted, and what is said about what is not."""
 
 import pytest
+from ruamel.yaml.comments import CommentedMap
 
 from pipeline import params
 from pipeline.core.errors import ParamsError, WorkspaceError
@@ -108,3 +109,21 @@ def test_schema_knows_every_plugin():
 def test_a_secret_is_not_shown_when_it_is_set(workspace):
     """The line that says what changed leaves the value out."""
     assert params.assign(workspace, ["notify.webhook=https://hooks.example/T0KEN"]) == ["notify.webhook: changed"]
+
+
+class Interrupted(CommentedMap):
+    """As the YAML reader makes them, when Ctrl-C comes while one is first read."""
+
+    come = False
+
+    def items(self):
+        if not self.come:
+            self.come = True
+            raise KeyboardInterrupt
+        return super().items()
+
+
+def test_an_interrupt_is_no_fault_of_the_file():
+    """pydantic would say that the mapping is not valid, and the run end with exit code 2."""
+    with pytest.raises(KeyboardInterrupt):
+        params.parse({"runtime": Interrupted(workers=1)}, "params.yaml")

@@ -106,6 +106,7 @@ def test_a_stage_that_refuses_its_input_loses_nothing_of_the_last_run(tmp_path):
         with pytest.raises(DataError):
             dvc.reproduce("ingest")
         assert [] == outputs(), "there is no run before the first"
+        assert not (workspace / "data").exists()
         images.rmdir()
         put_away.rename(images)
         dvc.reproduce("ingest")
