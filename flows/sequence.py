@@ -34,7 +34,7 @@ from flows.steps import (
 from pipeline import params
 from pipeline.core.errors import ChampionMovedError, GraftlineError, StoreError
 from pipeline.core.lock import workspace_lock
-from pipeline.graph import dvcfile, torn
+from pipeline.graph import dvcfile, preflight, torn
 from pipeline.graph.table import STAGES
 from pipeline.graph.through_dvc import Dvc, Ran
 from pipeline.params import Settings
@@ -149,6 +149,7 @@ def _prepare(run: Runner) -> None:
     if run.assignments:
         for change in params.assign(run.workspace, run.assignments):
             run.say(f"set {change}")
+    preflight.check(run.workspace, run.settings)
     scale.check(run.settings.scale)
     steps.check_webhook(run.settings)
     steps.check_signing_key(run.workspace, run.settings)

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 
 from pipeline import params
 from pipeline.core import cores
+from pipeline.core.context import Context
 from pipeline.core.errors import GraftlineError, InputError, ParamsError
-from pipeline.graph import dvcfile, outside
-from pipeline.graph.table import STAGES
+from pipeline.graph import dvcfile, outside, preflight
+from pipeline.graph.table import BY_NAME, STAGES
 from pipeline.params import Settings, no_workspace
 from pipeline.scale import engine as scale
 
@@ -47,6 +48,8 @@ def examine(workspace: Path) -> list[Finding]:
     checks: tuple[Callable[[Path, Settings], Iterator[Finding]], ...] = (
         _layout,
         _places,
+        _images,
+        _weights,
         _runtime,
         _signing,
         _tracking,
@@ -106,6 +109,43 @@ def _places(workspace: Path, settings: Settings) -> Iterator[Finding]:
             yield from (Finding("fine", f"{key}: {path}") for key, path, _ in outside.places(stage, settings))
 
 
+def _images(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    """Which images and classes there are, by their names; whether each can be read, a run looks."""
+    from pipeline.stages import ingest
+
+    try:
+        preflight.check_source(settings)
+        if _is_there(workspace, "ingest", settings):
+            for line in ingest.listed(settings.ingest, Context(workspace=workspace, seed=settings.seed)):
+                yield Finding("fine", line)
+    except InputError as error:
+        yield _fault(error)
+
+
+def _weights(workspace: Path, settings: Settings) -> Iterator[Finding]:
+    """Whether checkpoints are what the backbone needs."""
+    from pipeline.stages import backbone
+
+    try:
+        if _is_there(workspace, "backbone", settings):
+            backbone.check(settings.backbone, Context(workspace=workspace, seed=settings.seed))
+    except InputError as error:
+        yield _fault(error)
+
+
+def _is_there(workspace: Path, stage: str, settings: Settings) -> bool:
+    """Where something is missing, :func:`_places` has said so."""
+    try:
+        outside.check(workspace, BY_NAME[stage], settings)
+    except InputError:
+        return False
+    return True
+
+
+def _fault(error: InputError) -> Finding:
+    return Finding("broken", f"expected {error.expected}; found {error.found} ({error.where})", error.remedy)
+
+
 def _runtime(workspace: Path, settings: Settings) -> Iterator[Finding]:
     from pipeline.core.device import choose
     from pipeline.release.notify import address
@@ -145,7 +185,7 @@ def _tracking(workspace: Path, settings: Settings) -> Iterator[Finding]:
         yield Finding("fine", f"tracking store answers: {opened.shown_uri}")
         steps.check_continuity(workspace, settings)
     except InputError as error:
-        yield Finding("broken", f"expected {error.expected}; found {error.found} in {error.where}", error.remedy)
+        yield _fault(error)
     except GraftlineError as error:
         yield Finding("broken", f"tracking: {error}", "Start that server (make servers), or mend tracking.uri.")
 

@@ -208,6 +208,27 @@ def run(
     return Result(f"{weights.name} · {how} · {_size(weights)}", {"backbone": weights, "ranking": RankingReport()})
 
 
+def check(params: Params, context: Context) -> None:
+    """Look at every checkpoint that is a file here or has a name; those that must be fetched are left to the stage.
+
+    Raises:
+        WeightsError: what :func:`run` would raise of it.
+    """
+    from pipeline.models import downloads
+
+    read = [(f"{key}.weights", choice) for key, choice in params.choices]
+    if params.pretrain.start is not None:
+        beginning = {"weights": params.pretrain.start}
+        pretrained = [choice for _, choice in params.choices if choice.weights == "pretrain"]
+        read += [("backbone.pretrain.start", choice.model_copy(update=beginning)) for choice in pretrained]
+    for key, choice in read:
+        where = f"{key} in params.yaml"
+        if isinstance(choice.weights, File):
+            _fetch(choice, context, where)
+        elif isinstance(choice.weights, str) and choice.weights not in ("pretrain", "none"):
+            downloads.published(row_of(choice.name), choice.weights, where)
+
+
 def _best(
     params: Params,
     context: Context,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.data.inspection_cache import InspectionCache
     from pipeline.data.labels import LabelSpace
     from pipeline.data.shards import ShardWriter
-    from pipeline.data.sources._record import Record
+    from pipeline.data.sources._record import Record, Records
 
 SOURCES = "pipeline.data.sources"
 
@@ -110,6 +110,31 @@ def run(params: Params, context: Context) -> Result:
     )
 
 
+def listed(params: Params, context: Context) -> list[str]:
+    """What ingest will find in the user's own folders and tables, by names alone: no image is opened. A line for each.
+
+    Where a domain is made or downloaded, its labels are not known yet, and the classes are not compared.
+
+    Raises:
+        DataError, ParamsError: what :func:`run` would raise before it looks at an image.
+    """
+    import pandas as pd
+
+    domains = {"target": params.target, "source": params.source} if params.source else {"target": params.target}
+    found: dict[str, pd.DataFrame] = {}
+    lines = []
+    for domain, chosen in domains.items():
+        if plugins.load(SOURCES, chosen.name).location(chosen) is None:
+            continue
+        with _naming_the_setting(domain):
+            records = plugins.load(SOURCES, chosen.name).records(chosen, context)
+            found[domain] = pd.DataFrame({"label": [_label(record) for record in records]}, dtype="str")
+        lines.append(_listed_line(domain, found[domain]["label"], records))
+    if len(found) == len(domains):
+        _settle_labels(params, found["target"], found.get("source", pd.DataFrame({"label": []}, dtype="str")))
+    return lines
+
+
 # -- looking at the images ---------------------------------------------------------------------------------------------
 
 
@@ -161,14 +186,17 @@ def _said(record: Record, domain: str) -> dict[str, Any]:
     from pipeline.data.manifest import COLUMNS
 
     slices = {f"user_{name}" if name in COLUMNS else name: value for name, value in record.extras.items()}
-    label = None if record.label is None else unicodedata.normalize("NFC", record.label)  # macOS writes é as two
     return slices | {
         "name": record.name,
-        "label": label,
+        "label": _label(record),
         "domain": domain,
         "split": record.split,
         "group": record.group,
     }
+
+
+def _label(record: Record) -> str | None:
+    return None if record.label is None else unicodedata.normalize("NFC", record.label)  # macOS writes é as two
 
 
 class _Rows:
@@ -283,11 +311,21 @@ def _line(
     return " · ".join(piece for piece in pieces if piece)
 
 
+def _listed_line(domain: str, labels: pd.Series, records: Records) -> str:
+    """``target: 933 images of 10 classes, 12 of them unlabelled · 7 other files left out (.txt)``."""
+    unlabelled = int(labels.isna().sum())
+    pieces = [f"{domain}: {len(labels):,} images of {labels.nunique()} classes"]
+    pieces[0] += f", {unlabelled:,} of them unlabelled" if unlabelled else ""
+    pieces += [_left_out(records.left_out)] if records.left_out else []
+    pieces += [_left_unnamed(records.undecodable)] if records.undecodable else []
+    return " · ".join(pieces)
+
+
 def _left_out(files: Counter[str]) -> str:
     """``7 other files left out (.heic, .txt)``: a class may have vanished with them."""
     kinds = sorted(filter(None, files), key=lambda suffix: (-files[suffix], suffix))
     named = f" ({', '.join(kinds[:4])}{', …' * (len(kinds) > 4)})" if kinds else ""
-    return f"{files.total():,} other files left out{named}"
+    return f"{files.total():,} other file{'s' * (files.total() > 1)} left out{named}"
 
 
 def _left_unnamed(names: Sequence[str]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from pipeline import doctor, params
@@ -15,6 +17,8 @@ from pipeline.cli import main  # noqa: F401 - adds the commands to the app
 from pipeline.cli.app import app
 from pipeline.core.errors import ServiceError, WorkspaceError
 from pipeline.graph import dvcfile
+from pipeline.models.backbones import backbone
+from pipeline.models.checkpoints import random_weights
 from pipeline.release.history import History
 
 PARAMS = """\
@@ -37,12 +41,23 @@ def no_servers(monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """Of the backbone that the params name."""
+    path = tmp_path_factory.mktemp("weights") / "weights.pt"
+    torch.save(random_weights("small_cnn", 0, backbone("small_cnn").preprocessing).state, path)
+    return path
+
+
 @pytest.fixture
-def workspace(tmp_path) -> Path:
+def workspace(tmp_path, checkpoint) -> Path:
     """All that the params ask for is there."""
-    for folder in ("photos", ".dvc"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "weights.pt").write_bytes(b"not looked at here")
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "7.png", "notes.txt"):
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"not looked at here")
+    (tmp_path / ".dvc").mkdir()
+    shutil.copyfile(checkpoint, tmp_path / "weights.pt")
     (tmp_path / "params.yaml").write_text(PARAMS)
     dvcfile.write(tmp_path, params.load(tmp_path))
     return tmp_path
@@ -62,6 +77,7 @@ def test_everything_fine(workspace):
         "params.yaml is valid",
         "dvc.yaml is in step",
         "ingest.target.path: photos",
+        "target: 4 images of 2 classes, 1 of them unlabelled · 1 other file left out (.txt)",
         "bundles are signed with the key of this workspace",
         "backbone.weights.file: weights.pt",
     ):
@@ -71,11 +87,73 @@ def test_everything_fine(workspace):
 
 def test_a_missing_data_folder(workspace):
     """The path, and both ways to mend it."""
-    (workspace / "photos").rmdir()
+    shutil.rmtree(workspace / "photos")
     (finding,) = broken(workspace)
 
     assert "ingest.target.path in params.yaml: 'photos', which does not exist" == finding.what
     assert "dvc pull" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said", "remedy"),
+    [
+        (
+            lambda photos: shutil.rmtree(photos / "dog"),
+            "images of at least two classes; found one class only, 'cat'",
+            "",
+        ),
+        (lambda photos: [file.unlink() for file in photos.rglob("*.png")], "1 other files and no image in ", "class"),
+        (lambda photos: (photos / "train").mkdir() or photo(photos, "train/a") or photo(photos, "test/a"), "both", ""),
+    ],
+    ids=["one class", "no image", "folders that nobody can tell apart"],
+)
+def test_images_that_a_run_would_refuse(workspace, spoil, said, remedy):
+    """As ingest would say it, with no image opened."""
+    spoil(workspace / "photos")
+    (finding,) = broken(workspace)
+
+    assert said in finding.what
+    assert "(ingest.target" in finding.what
+    assert remedy in finding.remedy
+
+
+def photo(photos: Path, name: str) -> None:
+    (photos / name).mkdir(parents=True, exist_ok=True)
+    (photos / name / "1.png").write_bytes(b"not looked at here")
+
+
+def test_classes_are_compared_only_where_both_domains_are_known(workspace):
+    """A mistake in label_map is one of names; a source that is made has none before it is made."""
+    (workspace / "params.yaml").write_text(PARAMS.replace("source: null", "source: rendered_digits"))
+    assert [] == broken(workspace)
+
+    own = "source: {name: image_folder, path: photos}\n  label_map: {kat: cat}"
+    (workspace / "params.yaml").write_text(PARAMS.replace("source: null", own))
+    (finding,) = broken(workspace)
+    assert "found 'kat' (ingest.label_map" in finding.what
+    assert "Did you mean 'cat'?" == finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        (
+            "{name: resnet18, weights: {file: weights.pt}}",
+            "the 120 tensors of resnet18; found weights.pt that lacks bn1",
+        ),
+        ("{name: resnet18, weights: IMAGENET}", "one of: pretrain, none, IMAGENET1K_V1, DEFAULT; found 'IMAGENET'"),
+        ("{candidates: [{name: small_cnn, weights: none}, {name: resnet18, weights: V7}]}", "candidates.1.weights"),
+        ("{name: small_cnn, pretrain: {objective: rotation, start: V7}}", "(backbone.pretrain.start in params.yaml)"),
+        ("{name: small_cnn, weights: pretrain}", "labelled source images to pretrain on; found ingest.source: null"),
+    ],
+)
+def test_weights_that_a_run_would_refuse(workspace, backbone, said):
+    """Of another architecture, of no known name, or with nothing to pretrain on."""
+    text = PARAMS.replace("{name: small_cnn, weights: {file: weights.pt}}", backbone)
+    (workspace / "params.yaml").write_text(text)
+    (finding,) = broken(workspace)
+    assert said in finding.what
+    assert finding.remedy
 
 
 def test_a_registry_that_does_not_know_the_champion(workspace, monkeypatch):
@@ -88,7 +166,7 @@ def test_a_registry_that_does_not_know_the_champion(workspace, monkeypatch):
     (finding,) = broken(workspace)
 
     assert finding.what.startswith("expected digits v7, champion since 20")
-    assert finding.what.endswith("found no version of 'digits' at all in the registry at sqlite:///mlflow.db")
+    assert finding.what.endswith("found no version of 'digits' at all (the registry at sqlite:///mlflow.db)")
     assert "MLFLOW_TRACKING_URI" in finding.remedy
 
 
@@ -124,7 +202,7 @@ def test_a_home_folder_is_found(workspace, monkeypatch):
 
 def test_several_faults_at_once(workspace):
     """All of them are told, so that one look is enough."""
-    (workspace / "photos").rmdir()
+    shutil.rmtree(workspace / "photos")
     (workspace / "weights.pt").unlink()
     (workspace / ".dvc").rmdir()
 
@@ -222,7 +300,7 @@ def test_a_machine_that_cannot_run(workspace, monkeypatch):
 def test_the_exit_code_says_whether_a_run_can_start(workspace):
     """0 where nothing is broken, else 2."""
     assert 0 == CliRunner().invoke(app, ["doctor", "-C", str(workspace)]).exit_code
-    (workspace / "photos").rmdir()
+    shutil.rmtree(workspace / "photos")
     assert 2 == CliRunner().invoke(app, ["doctor", "-C", str(workspace)]).exit_code
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from flows import sequence
 from flows.sequence import Runner
+from pipeline import params
 from pipeline.core.errors import ChampionMovedError, DataError, ParamsError, ServiceError, StoreError, WorkspaceError
 from pipeline.graph.table import STAGES
 from pipeline.graph.through_dvc import Ran
@@ -85,6 +86,15 @@ def make_notes(tmp_path, monkeypatch):
         )
 
     return make
+
+
+def test_what_the_params_alone_tell_is_told_before_anything_is_done(make_notes):
+    """Not after the images have been looked at."""
+    run = make_notes(stale=["ingest", "train"])
+    run.settings = params.parse({"ingest": {"source": None}}, "params.yaml")
+    with pytest.raises(DataError, match=r"labelled source images to pretrain on; found ingest.source: null"):
+        sequence.retrain(run)
+    assert [] == run.done
 
 
 def test_a_passing_verdict_is_released_inside_one_transaction(make_notes):
