@@ -234,7 +234,7 @@ class _Loop:
         name: str,
     ) -> None:
         self.network, self.phases, self.train, self.val, self.objective = network, phases, train, val, objective
-        self.options, self.seed, self.name = options, context.seed, name
+        self.options, self.seed, self.name, self.deadline_s = options, context.seed, name, context.deadline_s
         self.processes = Processes.current()
         self.device = choose(context.device)
         self.preprocessing = train.bank.preprocessing
@@ -284,11 +284,17 @@ class _Loop:
         if state.best is None and phase.keep == "best":
             self._keep_if_best(phase, self._score())
         while state.epoch < phase.epochs and not _is_out_of_patience(phase, state) and not _is_refused(state):
+            self._keep_to_the_deadline(phase)
             self._epoch(phase, optimizer)
             self._compare(frozen)
             self.checkpoints.save(state, self.network, self.objective, optimizer)
         if state.best is not None:
             self.network.load_state_dict(state.best)
+
+    def _keep_to_the_deadline(self, phase: Phase) -> None:
+        if self.deadline_s is not None and self.processes.of_first(time.monotonic() > self.deadline_s):
+            done = f"{self.state.epoch} of {phase.epochs} epochs of phase '{phase.name}'"
+            raise TrainingError(f"The budget was spent after {done}.")
 
     def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
         state = self.state

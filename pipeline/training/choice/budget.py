@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class Budget:
-    """Minutes of fitting. What runs is never cut short; only nothing new is begun once they are spent.
+    """Minutes of fitting. Once they are spent nothing new is begun, and a candidate that is still training stops at the
+    end of its epoch; the baseline, and the winner's last fit to everything, take the time they need.
 
     Each attempt is charged with the seconds it took, also where a killed run had finished it: a resumed run then tries
     what an undisturbed one would have tried. A choice that the budget cut still depends on the machine's speed, and the
@@ -19,5 +20,9 @@ class Budget:
         self._spent_s += seconds
 
     @property
+    def left_s(self) -> float:
+        return 60 * self.minutes - self._spent_s
+
+    @property
     def is_spent(self) -> bool:
-        return self._spent_s >= 60 * self.minutes
+        return self.left_s <= 0

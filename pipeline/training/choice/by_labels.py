@@ -38,7 +38,7 @@ class _Judge:
         self.logits: dict[str, np.ndarray] = {}
         self.seed = derive(seed, "auto", "bootstrap")
 
-    def judge(self, contender: Contender, fold: int) -> None:
+    def judge(self, contender: Contender, fold: int, *, to_the_end: bool) -> None:
         """Fit without one fold, answer that fold."""
         rows = self.folds[fold]
         held_out = self.labelled.where(self.labelled.frame.index.to_series().isin(rows))
@@ -47,7 +47,7 @@ class _Judge:
         except DataError as error:  # groups may hold a whole class
             contender.refuse(f"Without fold {fold + 1} there would be {error.found}.")
             return
-        tried = self.fit(contender, without, part=f"fold-{fold}")
+        tried = self.fit(contender, without, part=f"fold-{fold}", to_the_end=to_the_end)
         if tried is None:
             return
         found = self.examiner.logits(tried.network, held_out)
@@ -56,9 +56,9 @@ class _Judge:
         seen = np.concatenate(self.folds[: fold + 1])
         contender.right = kept[seen].argmax(axis=1) == self.labels[seen]
 
-    def fit(self, contender: Contender, task: Task, *, part: str) -> Attempt | None:
+    def fit(self, contender: Contender, task: Task, *, part: str, to_the_end: bool) -> Attempt | None:
         """Fit the contender; refuse it where that fails or breaks a guard."""
-        tried = self.examiner.fit(contender, task, part=part)
+        tried = self.examiner.fit(contender, task, part=part, to_the_end=to_the_end)
         if tried is None:
             return None
         contender.guards |= tried.guards
@@ -104,7 +104,7 @@ def choose(examiner: Examiner, baseline: str, candidates: list[str]) -> Decision
             if contender is not reigning and examiner.budget.is_spent:
                 _give_up(contender, examiner, fold)
                 continue
-            judge.judge(contender, fold)
+            judge.judge(contender, fold, to_the_end=contender is reigning)
             told = contender.why or f"{contender.accuracy or 0:.1%} right"
             print(f"  auto · fold {fold + 1} · {contender.name}: {told}", flush=True)
             require_baseline(reigning)
@@ -170,7 +170,7 @@ def _fitted_to_everything(
     winner: Contender, reigning: Contender, sentences: list[str], judge: _Judge
 ) -> tuple[Contender, list[str]]:
     """The winner once more, with no label held out; the baseline, where that fails or breaks a guard."""
-    winner.attempt = judge.fit(winner, judge.examiner.task, part="whole")
+    winner.attempt = judge.fit(winner, judge.examiner.task, part="whole", to_the_end=True)
     if winner.attempt is not None or winner is reigning:
         require_baseline(reigning)
         return winner, sentences

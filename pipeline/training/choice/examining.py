@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,13 @@ class Examiner:
     context: Context
     device: torch.device
 
-    def fit(self, contender: Contender, task: Task, *, part: str = "whole") -> Attempt | None:
-        """Fit to ``task``, this one or a part of it; None, and the contender refused, where that failed."""
+    def fit(self, contender: Contender, task: Task, *, part: str = "whole", to_the_end: bool) -> Attempt | None:
+        """Fit to ``task``, this one or a part of it; None, and the contender refused, where that failed, or (unless it
+        may train ``to_the_end``) took longer than what is left of the budget."""
         settings = self.settings.get(contender.strategy, {})
-        tried = attempt(task, contender.strategy, contender.repeat, settings, self.context, part=part)
+        deadline_s = None if to_the_end else time.monotonic() + self.budget.left_s
+        context = replace(self.context, deadline_s=deadline_s)
+        tried = attempt(task, contender.strategy, contender.repeat, settings, context, part=part)
         self.budget.charge(tried.seconds)
         if tried.fitted is None:
             contender.refuse(tried.failure or "It could not be fitted.")

@@ -55,7 +55,7 @@ class _Judge:
         """Fit with half of the labels, answer the other half; surely worse than the baseline is refused."""
         assert self.held_out is not None, "asked only where labels are held out"
         without = self.task.without(set(self.held_out.frame["id"]))
-        tried = self.examiner.fit(contender, without, part="half")
+        tried = self.examiner.fit(contender, without, part="half", to_the_end=baseline is None)
         if tried is None:
             return
         found = self.examiner.logits(tried.network, self.held_out)
@@ -109,7 +109,7 @@ def choose(examiner: Examiner, baseline: str, candidates: list[str], *, repeats:
             if reigning is not None and examiner.budget.is_spent:
                 examiner.skip(contender)
                 continue
-            contender.attempt = examiner.fit(contender, examiner.task)
+            contender.attempt = examiner.fit(contender, examiner.task, to_the_end=reigning is None)
             if contender.attempt is not None:
                 judge.judge(contender, contender.attempt, reigning)
             print(f"  auto · {contender.name}: {_told(contender)}", flush=True)

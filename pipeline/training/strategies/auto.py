@@ -45,8 +45,8 @@ class Params(PluginParams):
 
     name: Literal["auto"] = "auto"
     budget_minutes: float = Field(20, gt=0)
-    """Of fitting; no candidate is begun once they are spent. The baseline always runs, and with few labels it may be
-    fine-tuning."""
+    """Of fitting; once they are spent no candidate is begun, and one that is training stops after its epoch. The
+    baseline always runs to its end (with few labels it may be fine-tuning), and so does the winner's last fit."""
     candidates: list[str] | None = None
     """Strategies to try beside the baseline; null takes those that fit the data."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)

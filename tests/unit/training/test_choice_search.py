@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,23 @@ def test_a_spent_budget_leaves_the_baseline(a_task: Task) -> None:
     record = choose(remade(a_task, target=no_labels), budget_minutes=1e-9)
     assert [row.outcome for row in record.candidates] == ["kept", "not tried", "not tried"]
     assert "The budget was spent before class_mean, standardise could be tried." in record.sentences
+
+
+@pytest.mark.parametrize("labels", [None, few_labels, no_labels], ids=["labels", "few labels", "no label"])
+def test_who_trains_longer_than_the_budget_is_stopped(
+    a_task: Task, monkeypatch: pytest.MonkeyPatch, labels: Any
+) -> None:
+    """At the end of an epoch, with its reason; who needs no epoch is done in no time, and the baseline is never cut."""
+    monkeypatch.setattr(Budget, "left_s", 1e-9)
+    monkeypatch.setattr(search, "baseline_of", lambda *_: Baseline("lp_ft", "It is on trial."))
+    shorter = {"lp_ft": {"epochs": 1, "patience": None}}
+    record = choose(remade(a_task, target=labels), candidates=["full", "class_mean"], settings=shorter)
+    by_name = {row.strategy: row for row in record.candidates}
+    assert "refused" == by_name["full"].outcome
+    assert re.fullmatch(r"The budget was spent after 0 of \d+ epochs of phase 'full'\.", by_name["full"].why)
+    assert by_name["class_mean"].outcome in ("kept", "chosen", "beaten", "refused")
+    assert "budget" not in by_name["class_mean"].why
+    assert by_name["lp_ft"].outcome in ("kept", "beaten")
 
 
 def test_what_cannot_be_fitted_is_refused_with_its_reason(a_task: Task) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,27 @@ def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any) -
     assert len(outcome.history) == 2
     assert {"tune": 0} == outcome.kept
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_no_epoch_begins_after_the_deadline(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever call of the engine it is reached in; one to come changes nothing."""
+    train, phases, clock = images(toy_domains, "train"), [a_phase(a_network(), epochs=3)], [100.0]
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def ticking(network: Network, batch: Batch, phase: Phase) -> torch.Tensor:
+        clock[0] += 1
+        return functional.cross_entropy(network(batch.images), batch.labels)
+
+    def run(deadline_s: float | None) -> dict[str, torch.Tensor]:
+        network, clock[0] = a_network(), 100.0
+        context = replace(toy_domains.context(), deadline_s=deadline_s)
+        fit(network, phases, train, None, OPTIONS, context, objective=Made(ticking))
+        return dict(network.state_dict())
+
+    plain, in_time = run(None), run(120.0)
+    assert all(torch.equal(value, in_time[name]) for name, value in plain.items())
+    with pytest.raises(TrainingError, match=r"The budget was spent after 2 of 3 epochs of phase 'tune'\."):
+        run(109.0)
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(
