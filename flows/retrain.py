@@ -44,6 +44,7 @@ def call(workspace: Path, emit: Callable[[str], None], assignments: Sequence[str
         with called_with(emit, assignments):
             return cast(Outcome, retrain(workspace, return_state=True).result())
     except Exception as error:
-        if any(isinstance(one, KeyboardInterrupt) for one in beneath(error)):
-            raise KeyboardInterrupt from error
+        for one in beneath(error):
+            if isinstance(one, KeyboardInterrupt):
+                raise type(one) from error
         raise

@@ -58,22 +58,29 @@ def create(
 
 
 def status(workspace: Path) -> Iterator[str]:
-    """What is stale and why, who is champion, what to type next."""
+    """What is stale and why, what became of the verdict, who is champion, what to type next."""
     from pipeline.graph import through_dvc, torn
+    from pipeline.release import decide
     from pipeline.release.history import History
 
-    settings = params.load(workspace)
+    settings, history = params.load(workspace), History(workspace)
     if not dvcfile.in_step(workspace, settings):
         yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
-    stale = through_dvc.stale(workspace)
+    stale, decided = through_dvc.stale(workspace), None
     if not stale:
         yield "stages     all up to date"
+        judged = decide.judged(workspace)
+        decided = history.decided(settings.model, judged.sha256, judged.digest)
+        if decided is None:
+            yield f"verdict    {'passed' if judged.verdict.passed else 'failed'}, and nothing decided on it yet"
+        elif decided.action == "held":
+            yield f"verdict    v{decided.version} held · {decided.reason}"
     elif not (workspace / torn.LOCK).is_file():
         yield "stages     none has run yet"  # DVC would call everything deleted
     else:
         yield from _stale_lines(stale)
-    yield f"champion   {History(workspace).champion_line(settings.model) or 'none yet'}"
-    yield "next       graftline run" if stale else "next       change the data or params.yaml, then graftline run"
+    yield f"champion   {history.champion_line(settings.model) or 'none yet'}"
+    yield "next       change the data or params.yaml, then graftline run" if decided else "next       graftline run"
 
 
 def _stale_lines(stale: dict[str, list[str]]) -> Iterator[str]:

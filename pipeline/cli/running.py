@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,14 +36,33 @@ def run(
 ) -> None:
     """Retrain: bring every stage up to date, judge the result, promote or hold it, hand it off."""
     try:
-        outcome = _runner(inline)(workspace, emit=say, assignments=assignments or [])
-    except KeyboardInterrupt:
+        with _interrupted_by_sigterm():
+            outcome = _runner(inline)(workspace, emit=say, assignments=assignments or [])
+    except KeyboardInterrupt as interrupt:
         say("Interrupted: stages that had ended are kept; the next run goes on from there.")
+        if isinstance(interrupt, Terminated):
+            raise typer.Exit(128 + signal.SIGTERM) from None
         raise
     for line in _where(workspace, outcome):
         say(line)
     if strict and outcome.failed and not _is_overruled(workspace, outcome):
         raise typer.Exit(HELD_STRICT)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which service managers and job schedulers send, ends a run as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _is_overruled(workspace: Path, outcome: Outcome) -> bool:

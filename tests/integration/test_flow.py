@@ -200,11 +200,14 @@ def test_a_passing_challenger_becomes_champion(run, world):
 def test_an_interrupt_before_a_task_has_begun_is_an_interrupt(run, world, monkeypatch):
     """Prefect, closing a task run that it has not made yet, raises an error of its own over it."""
 
+    class Sent(KeyboardInterrupt):
+        """By a signal that has another exit code."""
+
     def interrupted(**_):
-        raise KeyboardInterrupt
+        raise Sent
 
     monkeypatch.setattr("prefect.task_engine._create_task_run_locally", interrupted)
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with pytest.raises(Sent) as caught:
         run()
     assert isinstance(caught.value.__cause__, ValueError), "Prefect lets it out as it is: nothing to mend any more"
     assert [] == world.reports

@@ -68,6 +68,12 @@ def test_dvc_first_and_the_run_recomputes_nothing(tmp_path):
     workspace = small_workspace(tmp_path / "by dvc")
     reproduced = dvc("repro", workspace=workspace)
     assert reproduced.returncode == 0, reproduced.stderr
+    assert graftline("status", workspace=workspace).stdout.splitlines() == [
+        "stages     all up to date",
+        "verdict    passed, and nothing decided on it yet",
+        "champion   none yet",
+        "next       graftline run",
+    ]
     done = graftline("run", "--inline", workspace=workspace)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(unchanged)") == len(BY_NAME)
@@ -110,6 +116,7 @@ def test_a_failed_gate_holds_and_leaves_the_champion(copy_of):
     assert held.returncode == 3, held.stdout + held.stderr
     assert "1 failed" in closing_line(held)
     assert current_of(copy_of) == "v1"
+    assert "verdict    v1 held · accuracy_floor: " in graftline("status", workspace=copy_of).stdout
 
     again = graftline("run", "--inline", "--strict", workspace=copy_of)
     assert again.returncode == 3, "tried once more it is no better"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,12 +39,20 @@ def test_strict_ends_with_three_until_somebody_overrules(monkeypatch, tmp_path, 
     assert 0 == CliRunner().invoke(app, ["run", "-C", str(tmp_path)]).exit_code
 
 
-def test_an_interruption_is_told(monkeypatch, tmp_path: Path):
-    """With the exit code that shells give it."""
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interruption_is_told(monkeypatch, tmp_path: Path, sent, code):
+    """With the exit code that shells give it, and after whatever is to be put in order; then signals are as before."""
+    order, before = [], signal.getsignal(signal.SIGTERM)
 
     def interrupted(workspace: Path, **_: object) -> None:
-        raise KeyboardInterrupt
+        try:
+            os.kill(os.getpid(), sent)
+            time.sleep(10)
+        finally:
+            order.append("put in order")
 
     monkeypatch.setattr(running, "_runner", lambda inline: interrupted)
     ended = CliRunner().invoke(app, ["run", "-C", str(tmp_path)])
-    assert (130, True) == (ended.exit_code, "the next run goes on from there" in ended.output)
+    assert (code, True) == (ended.exit_code, "the next run goes on from there" in ended.output)
+    assert ["put in order"] == order
+    assert before == signal.getsignal(signal.SIGTERM)
