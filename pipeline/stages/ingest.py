@@ -38,6 +38,9 @@ SOURCES = "pipeline.data.sources"
 PACKED_AT_ONCE = 50_000
 """Rows that are Python objects at a time."""
 
+SURPRISING_SHARE = 0.1
+"""A test split that is so much larger or smaller than ``test_share`` is told."""
+
 
 class NearDuplicates(BaseParams):
     """When two pictures count as one, so that they are never in two splits."""
@@ -99,7 +102,12 @@ def run(params: Params, context: Context) -> Result:
     target_rows, source_rows = (images[images["domain"] == domain] for domain in ("target", "source"))
     return Result(
         line=_line(
-            images, parts, label_space, target.left_out + source.left_out, target.undecodable + source.undecodable
+            images,
+            parts,
+            label_space,
+            params.test_share,
+            target.left_out + source.left_out,
+            target.undecodable + source.undecodable,
         ),
         outputs={
             "shards": Folder(shards),
@@ -297,7 +305,12 @@ def _divided(images: pd.DataFrame, parts: np.ndarray, params: Params, seed: int)
 
 
 def _line(
-    images: pd.DataFrame, parts: np.ndarray, labels: LabelSpace, left_out: Counter[str], undecodable: Sequence[str]
+    images: pd.DataFrame,
+    parts: np.ndarray,
+    labels: LabelSpace,
+    test_share: float,
+    left_out: Counter[str],
+    undecodable: Sequence[str],
 ) -> str:
     """Counts of everything, and whatever a person should look at."""
     pieces = [_domain_line("target", images), _domain_line("source", images), f"{len(labels.classes)} classes"]
@@ -306,9 +319,21 @@ def _line(
     joined = len(images) - len(set(parts)) if images["group"].isna().all() else 0
     pieces += [f"{unreadable:,} unreadable"] if unreadable else []
     pieces += [f"{joined:,} duplicates or near-duplicates kept together"] if joined else []
+    pieces += _test_drawn(images[(images["domain"] == "target") & images["error"].isna()], test_share)
     pieces += [_left_out(left_out)] if left_out else []
     pieces += [_left_unnamed(undecodable)] if undecodable else []
     return " · ".join(piece for piece in pieces if piece)
+
+
+def _test_drawn(target: pd.DataFrame, share: float) -> list[str]:
+    """Where the test split may be another than the user thinks."""
+    given, test = target["split_given"], target["split"] == "test"
+    if not test.any() or (given & test).any():
+        return []
+    pieces = ["no image names test: it was drawn from the others"] if given.any() else []
+    if abs(test.mean() - share) > SURPRISING_SHARE:
+        pieces.append(f"test is {test.mean():.0%} for {share:.0%}: few images, drawn by content")
+    return pieces
 
 
 def _listed_line(domain: str, labels: pd.Series, records: Records) -> str:

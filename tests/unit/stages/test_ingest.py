@@ -72,6 +72,21 @@ def test_the_line_has_counts_and_units(tmp_path):
     assert expected == run(tmp_path).line
 
 
+def test_a_test_split_that_may_surprise_is_told(tmp_path):
+    """Each class keeps two of its few images for train and val; and where images name train alone, test comes of it."""
+    photos(tmp_path / "photos", count=4)
+    most = run(tmp_path, test_share=0.99)
+    assert 4 == (frame(most)["split"] == "test").sum()
+    assert " · test is 50% for 99%: few images, drawn by content" in most.line
+    assert "drawn" not in run(tmp_path, test_share=0.45).line
+
+    photos(tmp_path / "named/train", count=4)
+    named = run(tmp_path, {"name": "image_folder", "path": "named"}, test_share=0.99)
+    assert " · no image names test: it was drawn from the others · test is 50% for 99%" in named.line
+    photo(tmp_path / "named/test/cat/1.png", 99)
+    assert "drawn" not in run(tmp_path, {"name": "image_folder", "path": "named"}).line
+
+
 def test_images_outside_the_workspace_have_absolute_paths(tmp_path):
     """Inside, paths are relative, so that a workspace can be moved."""
     photos(tmp_path / "elsewhere")
