@@ -9,6 +9,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -43,7 +44,7 @@ def predict(
     """Classify images by a bundle whose signature holds. Unreadable images are named on standard error; exit code 2."""
     if as_json and as_csv:
         raise InputError(expected="one output format", found="--json and --csv", where="predict", remedy="Drop one.")
-    bad: list[str] = []
+    bad: dict[str, str] = {}
     place = handed.find(model, workspace, "predict")
     handed.prove_before_loading(place, workspace, key, unverified=unverified)
     answers = _answers(place, _files(images), bad)
@@ -61,10 +62,8 @@ NAMED_CAUSES = 3
 """Unreadable images of which is said why."""
 
 
-def _causes(bad: list[str]) -> str:
-    from pipeline.data.inspection import inspect
-
-    causes = [f"{name} {inspect(Path(name)).error or 'is too long to be scaled'}" for name in bad[:NAMED_CAUSES]]
+def _causes(bad: dict[str, str]) -> str:
+    causes = [f"{name} {why}" for name, why in islice(bad.items(), NAMED_CAUSES)]
     return "; ".join(causes) + "; …" * (len(bad) > NAMED_CAUSES)
 
 
@@ -94,12 +93,12 @@ def _files(images: list[Path]) -> list[Path]:
     return found
 
 
-def _answers(model: Path, files: list[Path], bad: list[str]) -> Iterator[Answer]:
-    """Answers in the order of ``files``; the names of unreadable ones are added to ``bad``."""
+def _answers(model: Path, files: list[Path], bad: dict[str, str]) -> Iterator[Answer]:
+    """Answers in the order of ``files``; unreadable ones are added to ``bad``, with why."""
     from pipeline.serving.predictor import Predictor
 
     predictor = Predictor(model)
-    for file, probabilities in predictor.stream(files, unreadable=bad.append):
+    for file, probabilities in predictor.stream(files, leave_out=bad.__setitem__):
         best = int(probabilities.argmax())
         every = {label: round(float(p), 6) for label, p in zip(predictor.classes, probabilities, strict=True)}
         yield Answer(str(file), predictor.classes[best], float(probabilities[best]), every)

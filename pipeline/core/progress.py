@@ -52,8 +52,7 @@ class Meter:
             self._show(now)
 
     def _show(self, now: float) -> None:
-        rate = self.done / max(now - self._started, 1e-9)
-        text = f"{self.what}  {self.done:,}/{self.total:,} {self.unit} · {rate:,.0f} {self.unit}/s"
+        text = f"{self.what}  {self.done:,}/{self.total:,} {self.unit}{self._pace(now)}"
         if self._is_terminal:
             filled = int(24 * self.done / max(self.total, 1))
             self._stream.write(f"\r\x1b[K  {'━' * filled}{'╌' * (24 - filled)} {text}")
@@ -61,6 +60,14 @@ class Meter:
             self._stream.write(f"  {text}\n")
         self._stream.flush()
         self._shown = True
+
+    def _pace(self, now: float) -> str:
+        """Nothing before the first is done; of slow work, how long each takes."""
+        took = max(now - self._started, 1e-9)
+        if self.done == 0:
+            return ""
+        rate = self.done / took
+        return f" · {rate:,.0f} {self.unit}/s" if rate >= 1 else f" · {1 / rate:,.1f} s each"
 
     def close(self) -> None:
         """Wipe the bar, so that the stage's own line takes its place."""

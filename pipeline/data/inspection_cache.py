@@ -48,6 +48,7 @@ CODE = (
     "pipeline.data.images",
     "pipeline.data.inspection",
     "pipeline.data.perceptual_hash",
+    "pipeline.data.unreadable",
 )
 """What lies between a file and its inspection, beside libraries."""
 

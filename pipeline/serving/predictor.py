@@ -17,6 +17,7 @@ from pipeline.core.batches import batched
 from pipeline.core.errors import BundleError
 from pipeline.core.files import reading
 from pipeline.core.onnx_session import saturates, session_options
+from pipeline.data import unreadable
 from pipeline.data.images import MAX_PIXELS, decode
 from pipeline.serving import admission
 from pipeline.serving.onnx_file import OnnxFile, decode_property
@@ -114,17 +115,21 @@ class Predictor:
         """float32 [images, classes], in the order of ``images``; rows sum to 1."""
         return self.outputs(images).probabilities
 
-    def stream(self, files: Iterable[Path], unreadable: Callable[[str], object]) -> Iterator[tuple[Path, np.ndarray]]:
+    def stream(
+        self, files: Iterable[Path], leave_out: Callable[[str, str], object]
+    ) -> Iterator[tuple[Path, np.ndarray]]:
         """Each image file with its probabilities, float32 [classes], in order and as the work goes on.
 
         Files that cannot be decoded are left out, and so are images so long that scaling them would fill the memory;
-        ``unreadable`` is called with the name of each.
+        ``leave_out`` is called with the name of each and a clause that says why.
         """
         for part in batched(mapped_ahead(_decoded, files), HELD_IMAGES):
             good = []
             for file, image in part:
-                if image is None or self._is_too_long(image):
-                    unreadable(str(file))
+                if isinstance(image, str):
+                    leave_out(str(file), image)
+                elif self._is_too_long(image):
+                    leave_out(str(file), "is too long to be scaled")
                 else:
                     good.append((file, image))
             rows = self.probabilities(image for _, image in good)
@@ -162,13 +167,17 @@ def batches_by_size(images: Iterable[np.ndarray], batch_size: int) -> Iterator[t
         yield _stacked(group)
 
 
-def _decoded(file: Path) -> tuple[Path, np.ndarray | None]:
-    """None for a file that is not, or not quite, an image."""
+def _decoded(file: Path) -> tuple[Path, np.ndarray | str]:
+    """Its pixels; of a file that is not, or not quite, an image, why."""
     try:
         with reading(file) as opened:
-            return file, decode(opened.read())
-    except UNREADABLE:
-        return file, None
+            encoded = opened.read()
+    except OSError as error:
+        return file, unreadable.of_file(error)
+    try:
+        return file, decode(encoded)
+    except UNREADABLE as error:
+        return file, unreadable.of_content(error, encoded)
 
 
 def _stacked(group: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray]:

@@ -57,17 +57,21 @@ def test_images_of_ever_new_sizes_do_not_pile_up():
 
 
 def test_stream_answers_file_by_file_and_names_the_unreadable(tiny_model, tmp_path):
-    """Files that are no images are passed to the callback and left out; the others keep their order."""
+    """Files that are no images are passed to the callback, with why, and left out; the others keep their order."""
     images = noise((8, 9), (20, 24), (8, 9))
     files = [tmp_path / f"{number}.png" for number in range(3)]
     for file, image in zip(files, images, strict=True):
         Image.fromarray(image).save(file)
     broken = tmp_path / "broken.jpg"
     broken.write_text("not an image")
-    bad: list[str] = []
+    gone = tmp_path / "gone.jpg"
+    bad: dict[str, str] = {}
     predictor = Predictor(tiny_model)
-    answered = list(predictor.stream([files[0], broken, files[1], files[2]], unreadable=bad.append))
-    assert [str(broken)] == bad
+    answered = list(predictor.stream([files[0], broken, files[1], gone, files[2]], leave_out=bad.__setitem__))
+    assert bad == {
+        str(broken): "is text that begins 'not an image', not an image",
+        str(gone): "cannot be read: No such file or directory",
+    }
     assert files == [file for file, _ in answered]
     np.testing.assert_allclose(predictor.probabilities(images), [row for _, row in answered], atol=1e-6)
 
