@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated
 
@@ -10,14 +11,21 @@ import typer
 from pipeline.cli.app import CURRENT, Workspace, app, say
 from pipeline.core.errors import InputError
 
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+
 
 @app.command()
-def models(workspace: Workspace = CURRENT) -> None:
+def models(workspace: Workspace = CURRENT, as_json: AsJson = False) -> None:
     """List the registered versions of this workspace's model and their aliases."""
     from pipeline import params
     from pipeline.release import steps
 
-    for line in steps.version_lines(workspace, params.load(workspace)):
+    settings = params.load(workspace)
+    if as_json:
+        for record in steps.version_records(workspace, settings):
+            say(json.dumps(record, ensure_ascii=False))
+        return
+    for line in steps.version_lines(workspace, settings):
         say(line)
 
 
@@ -62,12 +70,16 @@ def rollback(
 
 
 @app.command()
-def history(workspace: Workspace = CURRENT) -> None:
+def history(workspace: Workspace = CURRENT, as_json: AsJson = False) -> None:
     """Who was champion when, and why: every promotion, hold and rollback, oldest first."""
     from pipeline import params
     from pipeline.release.history import History
 
     params.load(workspace)  # no champion yet is one thing, no workspace another
-    lines = History(workspace).lines()
-    for line in lines or ["No champion yet: graftline run makes the first one."]:
+    decisions = History(workspace)
+    if as_json:
+        for entry in decisions.entries:
+            say(json.dumps(entry.model_dump(mode="json"), ensure_ascii=False))
+        return
+    for line in decisions.lines() or ["No champion yet: graftline run makes the first one."]:
         say(line)

@@ -24,6 +24,23 @@ def version_lines(workspace: Path, settings: Settings) -> list[str]:
     ]
 
 
+def version_records(workspace: Path, settings: Settings) -> list[dict[str, object]]:
+    """The same for programs: a mapping per registered version, oldest first."""
+    return [
+        {
+            "model": settings.model,
+            "version": version.number,
+            "aliases": list(version.aliases),
+            "created": version.created.isoformat(timespec="seconds"),
+            "verdict": version.tags.get("verdict"),
+            "held": version.tags.get(HELD_TAG),
+            "sha256": version.sha256,
+            "run_id": version.run_id,
+        }
+        for version in Desk(workspace, settings).versions()
+    ]
+
+
 def promote_version(workspace: Path, settings: Settings, version: int, *, reason: str) -> str:
     """Make ``version`` the champion, whatever its verdict, and hand it off. Returns what happened, for people: a line,
     and one before it where a killed move had to be finished first.

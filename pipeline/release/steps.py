@@ -21,7 +21,7 @@ from pipeline.core.errors import GraftlineError, StoreError
 from pipeline.release import continuity, decide, leftovers, moves, notify, pin
 from pipeline.release import publish as handing_off
 from pipeline.release._desk import Desk
-from pipeline.release.by_hand import promote_version, rollback, version_lines
+from pipeline.release.by_hand import promote_version, rollback, version_lines, version_records
 from pipeline.release.decide import Judged, Kind, Outcome
 from pipeline.release.history import Entry
 from pipeline.release.moves import Move
@@ -60,6 +60,7 @@ __all__ = [
     "undo_promote",
     "undo_publish",
     "version_lines",
+    "version_records",
     "withdraw",
 ]
 

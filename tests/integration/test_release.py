@@ -613,3 +613,20 @@ def test_versions_for_people(workspace: Path, train: Train) -> None:
     first, second = steps.version_lines(workspace, SETTINGS)  # type: ignore[arg-type]
     assert first.startswith("digits v1   champion ")
     assert second.endswith("held: accuracy_floor: as measured")
+
+
+def test_versions_for_programs(workspace: Path, train: Train) -> None:
+    """The same as plain values that JSON can hold."""
+    assert [] == steps.version_records(workspace, SETTINGS)  # type: ignore[arg-type]
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    release(workspace)
+    first, second = json.loads(json.dumps(steps.version_records(workspace, SETTINGS)))  # type: ignore[arg-type]
+    assert ("digits", 1, ["champion"], "passed", None) == tuple(
+        first[key] for key in ("model", "version", "aliases", "verdict", "held")
+    )
+    assert ("failed", "accuracy_floor: as measured") == (second["verdict"], second["held"])
+    assert second["created"].endswith("+00:00")
+    assert 64 == len(second["sha256"])
+    assert second["run_id"]
