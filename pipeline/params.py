@@ -109,12 +109,21 @@ def parse(raw: dict[str, Any], where: str) -> Settings:
         raise _explained(error, raw, where) from None
 
 
-def _unadorned(value: Any) -> Any:
+def _unadorned(value: Any, made: dict[int, Any] | None = None) -> Any:
     """Plain dicts and lists. Those of the YAML reader are classes of their own, that remember comments: pydantic reads
-    them by calls into Python, and takes a Ctrl-C in the middle of one for a mapping that is not valid."""
+    them by calls into Python, and takes a Ctrl-C in the middle of one for a mapping that is not valid.
+
+    What several aliases stand for is one object here, too: ten lines of them may stand for ten billion words.
+    """
+    made = {} if made is None else made
+    if id(value) in made or not isinstance(value, (dict, list)):
+        return made.get(id(value), value)
+    plain: Any = made.setdefault(id(value), {} if isinstance(value, dict) else [])
     if isinstance(value, dict):
-        return {key: _unadorned(inner) for key, inner in value.items()}
-    return [_unadorned(inner) for inner in value] if isinstance(value, list) else value
+        plain.update((key, _unadorned(inner, made)) for key, inner in value.items())
+    else:
+        plain.extend(_unadorned(inner, made) for inner in value)
+    return plain
 
 
 def assign(workspace: Path, assignments: list[str]) -> list[str]:

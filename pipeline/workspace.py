@@ -9,12 +9,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import params
+from pipeline.catalog import CATALOG
 from pipeline.core import files
 from pipeline.core.errors import ParamsError, WorkspaceError
+from pipeline.gates._base import Verdict
 from pipeline.graph import dvcfile, outside
+
+if TYPE_CHECKING:
+    from pipeline.release.history import Entry
 
 TEMPLATES = Path(__file__).parent / "templates"
 PRESETS = ("digits", "photos")
@@ -63,24 +68,31 @@ def status(workspace: Path) -> Iterator[str]:
     from pipeline.release import decide
     from pipeline.release.history import History
 
-    settings, history = params.load(workspace), History(workspace)
+    settings = params.load(workspace)
     if not dvcfile.in_step(workspace, settings):
         yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
     stale, decided = through_dvc.stale(workspace), None
     if not stale:
         yield "stages     all up to date"
-        judged = decide.judged(workspace)
-        decided = history.decided(settings.model, judged.sha256, judged.digest)
-        if decided is None:
-            yield f"verdict    {'passed' if judged.verdict.passed else 'failed'}, and nothing decided on it yet"
-        elif decided.action == "held":
-            yield f"verdict    v{decided.version} held · {decided.reason}"
+        decided = decide.decision(workspace, settings.model)
+        if (told := _verdict_told(workspace, decided)) is not None:
+            yield f"verdict    {told}"
     elif not (workspace / torn.LOCK).is_file():
         yield "stages     none has run yet"  # DVC would call everything deleted
     else:
         yield from _stale_lines(stale)
-    yield f"champion   {history.champion_line(settings.model) or 'none yet'}"
+    yield f"champion   {History(workspace).champion_line(settings.model) or 'none yet'}"
     yield "next       change the data or params.yaml, then graftline run" if decided else "next       graftline run"
+
+
+def _verdict_told(workspace: Path, decided: Entry | None) -> str | None:
+    """One that waits, or that held its model; of one that promoted it, the champion's line tells."""
+    if decided is not None:
+        return f"v{decided.version} held · {decided.reason}" if decided.action == "held" else None
+    path = workspace / CATALOG["verdict"].path
+    if not path.is_file():
+        return None
+    return f"{'passed' if Verdict.load(path).passed else 'failed'}, and nothing decided on it yet"
 
 
 def _stale_lines(stale: dict[str, list[str]]) -> Iterator[str]:

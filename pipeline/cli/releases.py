@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.app import CURRENT, Workspace, app, say
 from pipeline.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
@@ -54,7 +58,9 @@ def promote(
     from pipeline import params
     from pipeline.release import steps
 
-    say(steps.promote_version(workspace, params.load(workspace), version, reason=reason))
+    settings = params.load(workspace)
+    say(steps.promote_version(workspace, settings, version, reason=reason))
+    _tell_in_report(workspace, settings)
 
 
 @app.command()
@@ -66,7 +72,23 @@ def rollback(
     from pipeline import params
     from pipeline.release import steps
 
-    say(steps.rollback(workspace, params.load(workspace), reason=reason))
+    settings = params.load(workspace)
+    say(steps.rollback(workspace, settings, reason=reason))
+    _tell_in_report(workspace, settings)
+
+
+def _tell_in_report(workspace: Path, settings: Settings) -> None:
+    """The page of the last run says who is champion since."""
+    from pipeline.release import decide
+    from pipeline.reporting import report
+
+    if not (workspace / report.PATH).is_file():
+        return
+    decided = decide.decision(workspace, settings.model)
+    try:
+        report.write(workspace, settings, decided.action if decided else None)
+    except Exception as error:  # noqa: BLE001  # whatever a page may stumble over: the decision stands
+        say(f"The report was not written anew: {type(error).__name__}: {error}")
 
 
 @app.command()

@@ -77,6 +77,9 @@ def render(
 def report(workspace: Workspace = CURRENT) -> None:
     """Write report/index.html from what the stages left (after `dvc repro`, say)."""
     from pipeline import params
+    from pipeline.release import decide
     from pipeline.reporting.report import write
 
-    say(f"report: {write(workspace, params.load(workspace))}")
+    settings = params.load(workspace)
+    decided = decide.decision(workspace, settings.model)
+    say(f"report: {write(workspace, settings, decided.action if decided else None)}")

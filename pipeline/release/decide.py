@@ -11,6 +11,7 @@ from pipeline.catalog import CATALOG
 from pipeline.core import digests
 from pipeline.core.errors import WorkspaceError
 from pipeline.gates._base import Finding, Verdict
+from pipeline.release.history import Entry, History
 
 Kind = Literal["promoted", "held", "unchanged"]
 
@@ -57,6 +58,14 @@ def judged(workspace: Path) -> Judged:
 def verdict_digest(workspace: Path) -> str:
     """Identity of what is to be decided in ``workspace``; equal digests need no second decision."""
     return judged(workspace).digest
+
+
+def decision(workspace: Path, model: str) -> Entry | None:
+    """What was decided on this model file with this verdict; None where nothing was, or there is no verdict."""
+    if not (workspace / CATALOG["verdict"].path).is_file():
+        return None
+    found = judged(workspace)
+    return History(workspace).decided(model, found.sha256, found.digest)
 
 
 @dataclass(frozen=True)

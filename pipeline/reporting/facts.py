@@ -88,7 +88,20 @@ def _headline(
         accuracy=estimate(metrics, "accuracy"),
         comparison=comparison,
         finished=_finished(costs),
+        since=_since(history),
     )
+
+
+def _since(history: Sequence[Json]) -> str | None:
+    """What a person has decided after the last run, in a sentence: the page of a run is looked at long after it."""
+    last_run = max(
+        (number for number, entry in enumerate(history) if entry.get("verdict_digest")), default=len(history)
+    )
+    by_hand = [entry for entry in history[last_run + 1 :] if entry["action"] != "held"]
+    if not by_hand:
+        return None
+    last = by_hand[-1]
+    return f"{last['model']} v{last['version']} is the champion since {last['time'][:10]}: {last['reason']}."
 
 
 def _decision(workspace: Path, history: Sequence[Json]) -> Json | None:

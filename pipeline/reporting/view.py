@@ -53,6 +53,8 @@ class Headline(NamedTuple):
     comparison: Comparison | None
     finished: str | None
     """When the last stage ended, for people."""
+    since: str | None = None
+    """One sentence on what a person has decided since."""
 
 
 class GateRow(NamedTuple):

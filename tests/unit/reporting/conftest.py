@@ -234,12 +234,11 @@ def _write_run(root: Path) -> None:
     (root / "models/model.onnx").write_bytes(b"onnx")
     (root / "bundle").mkdir()
     (root / "bundle/model.onnx").write_bytes(b"onnx")
+    judged = {"model": "digits", "verdict_digest": "d"}
     (root / "state/history.jsonl").write_text(
-        json.dumps({"action": "promoted", "version": 1, "model": "digits", "model_sha256": "0" * 64})
+        json.dumps(judged | {"action": "promoted", "version": 1, "model_sha256": "0" * 64})
         + "\n"
-        + json.dumps(
-            {"action": "held", "version": 2, "model": "digits", "model_sha256": hashlib.sha256(b"onnx").hexdigest()}
-        )
+        + json.dumps(judged | {"action": "held", "version": 2, "model_sha256": hashlib.sha256(b"onnx").hexdigest()})
         + '\n{"action": "pro'
     )
 

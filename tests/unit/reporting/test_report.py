@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import SecretStr
 
+from pipeline.core import digests
 from pipeline.evaluation.report import Metrics
 from pipeline.reporting import report
 
@@ -118,6 +119,30 @@ def test_unchanged_names_the_champion(workspace):
     expected = "Data, params and code are those of the last run, so digits v1 stays champion."
 
     assert expected in words(written(workspace, "unchanged"))
+
+
+@pytest.mark.parametrize(
+    ("later", "told"),
+    [
+        ([], None),
+        ([{"action": "rolled_back", "version": 1}], "digits v1 is the champion since 2026-11-21: too <slow>."),
+        ([{"action": "promoted", "version": 2}], "digits v2 is the champion since 2026-11-21: too <slow>."),
+        ([{"action": "held", "version": 3}], None),
+        ([{"action": "rolled_back", "version": 1}, {"action": "promoted", "version": 3, "verdict_digest": "d"}], None),
+    ],
+    ids=["nothing", "rolled back", "promoted by hand", "another run held", "another run promoted"],
+)
+def test_says_who_is_champion_since_by_hand(workspace, later, told):
+    """The page is looked at long after the run: what a person decided stands beside what the run did."""
+    with (workspace.root / "state/history.jsonl").open("a") as file:
+        for entry in later:
+            entry = {"model": "digits", "time": "2026-11-21T08:00:00", "reason": "too <slow>"} | entry
+            file.write("\n" + json.dumps(entry | {"model_sha256": digests.of_bytes(b"onnx")}))
+    html = written(workspace, "held")
+
+    assert (told is not None) == ("is the champion since" in html)
+    assert told is None or told in words(html)
+    assert "<slow>" not in html
 
 
 def test_version_is_that_of_the_model_in_the_workspace(workspace):
