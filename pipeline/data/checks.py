@@ -25,12 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from pipeline.data.labels import LabelSpace, natural_key
 from pipeline.data.manifest import SPLITS, Manifest
-from pipeline.data.near_duplicates import near_pairs
+from pipeline.data.near_duplicates import comparable, hashes_of, near_pairs
 from pipeline.data.profile import DataProfile
 from pipeline.data.validation import Leak, LeakKind, Place
 
@@ -73,8 +72,8 @@ def find_leaks(images: pd.DataFrame, *, max_distance: int | None, min_side_px: i
     """Pairs of rows (kind, left, right), left < right, that tell the test or val split about another.
 
     ``copy``: equal bytes, in either domain. ``group``: the user's group, within a domain. ``lookalike``: perceptual
-    hashes at most ``max_distance`` bits apart (None: not looked for), both images' shorter side at least
-    ``min_side_px``, and one of the two in a split that the user gave; drawn splits keep them together by construction.
+    hashes at most ``max_distance`` bits apart (None: not looked for), both images comparable, and one of the two in a
+    split that the user gave; drawn splits keep them together by construction.
     """
     readable = images["error"].isna()
     split = images["split"]
@@ -114,13 +113,13 @@ def _parted(keys: pd.Series, part: pd.Series) -> Iterator[tuple[int, int]]:
 
 def _lookalikes(images: pd.DataFrame, max_distance: int | None, min_side_px: int) -> Iterator[tuple[int, int]]:
     """Of images with one hash in one split, the first is paired with all that it looks like elsewhere, the others with
-    the first of those: thousands of black frames on either side are thousands of pairs, and not millions."""
+    the first of those: thousands of test cards on either side are thousands of pairs, and not millions."""
     if max_distance is None or not images["split_given"].any():
         return
-    large = _large(images, min_side_px)
+    alike = comparable(images, min_side_px)
     which = ["phash", "split", "split_given"]
-    firsts = large.drop_duplicates(which)
-    left, right = near_pairs(_hashes(firsts), max_distance).T
+    firsts = alike.drop_duplicates(which)
+    left, right = near_pairs(hashes_of(firsts), max_distance).T
     split, given = firsts["split"].to_numpy(dtype=object), firsts["split_given"].to_numpy(dtype=bool)
     leaking = (split[left] != split[right]) & (given[left] | given[right])
     rows = firsts.index.to_numpy()
@@ -130,19 +129,10 @@ def _lookalikes(images: pd.DataFrame, max_distance: int | None, min_side_px: int
     for one, other in pairs:
         partner.setdefault(one, other)
         partner.setdefault(other, one)
-    first_of = rows[large.groupby(which, sort=False, dropna=False).ngroup().to_numpy()]
-    for row, first in zip(large.index.tolist(), first_of.tolist(), strict=True):
+    first_of = rows[alike.groupby(which, sort=False, dropna=False).ngroup().to_numpy()]
+    for row, first in zip(alike.index.tolist(), first_of.tolist(), strict=True):
         if row != first and first in partner:
             yield min(row, partner[first]), max(row, partner[first])
-
-
-def _large(images: pd.DataFrame, min_side_px: int) -> pd.DataFrame:
-    """Those that are compared by looks."""
-    return images[(images[["width", "height"]].min(axis=1) >= min_side_px) & images["phash"].notna()]
-
-
-def _hashes(images: pd.DataFrame) -> np.ndarray:
-    return np.array([int(text, 16) for text in images["phash"]], dtype=np.uint64)
 
 
 def _partners(images: pd.DataFrame, leaks: list[Pair], kind: str) -> pd.Series:
@@ -166,14 +156,14 @@ def _label_conflict(images: pd.DataFrame) -> pd.Series:
 
 
 def _lookalike_conflict(images: pd.DataFrame, max_distance: int | None, min_side_px: int) -> pd.Series:
-    """One image stands for all of its hash and label: a thousand black frames are one comparison, and all are told."""
+    """One image stands for all of its hash and label: a thousand test cards are one comparison, and all are told."""
     if max_distance is None:
         return _texts(images, {})
-    labelled = _large(images[images["error"].isna() & images["label"].notna()], min_side_px)
+    labelled = comparable(images[images["error"].isna() & images["label"].notna()], min_side_px)
     each = labelled.drop_duplicates(["phash", "label"])
     key, name, content = list(zip(each["phash"], each["label"], strict=True)), each["name"].array, each["id"].array
     partner: dict[tuple[str, str], int] = {}
-    for left, right in near_pairs(_hashes(each), max_distance).tolist():
+    for left, right in near_pairs(hashes_of(each), max_distance).tolist():
         if key[left][1] != key[right][1] and content[left] != content[right]:
             partner.setdefault(key[left], right)
             partner.setdefault(key[right], left)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from pipeline.data.perceptual_hash import ONE_COLOUR
+
 HASH_BITS = 64
 
 
@@ -47,12 +49,24 @@ def _pairs_sharing(piece: np.ndarray, hashes: np.ndarray, max_distance: int) -> 
     return np.sort(pairs, axis=1)
 
 
+def comparable(images: pd.DataFrame, min_side_px: int) -> pd.DataFrame:
+    """Those whose looks tell them apart: with a shorter side of ``min_side_px`` (thumbnails of different things look
+    alike), and not of one colour, as the frames of a covered lens are, which may well be a class of their own.
+    """
+    large = images[["width", "height"]].min(axis=1) >= min_side_px
+    return images[large & images["phash"].notna() & (images["phash"] != ONE_COLOUR)]
+
+
+def hashes_of(images: pd.DataFrame) -> np.ndarray:
+    """Perceptual hashes, uint64 of shape (rows,)."""
+    return np.array([int(text, 16) for text in images["phash"]], dtype=np.uint64)
+
+
 def components(images: pd.DataFrame, *, max_distance: int, min_side_px: int) -> np.ndarray:
     """The number of the component each row belongs to, int64 of shape (rows,).
 
     Rows are joined by equal ``id``, by equal ``group`` within one ``domain``, and by perceptual hashes at most
-    ``max_distance`` bits apart where both images' shorter side has at least ``min_side_px`` (thumbnails of different
-    things look alike). Unreadable rows stand alone.
+    ``max_distance`` bits apart where both images are :func:`comparable`. Unreadable rows stand alone.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -78,9 +92,8 @@ def _links_by_value(values: pd.Series) -> np.ndarray:
 
 def _links_by_looks(images: pd.DataFrame, max_distance: int, min_side_px: int) -> np.ndarray:
     """Link rows whose pictures are nearly the same; equal hashes are compared once."""
-    large = images[(images[["width", "height"]].min(axis=1) >= min_side_px) & images["phash"].notna()]
-    hashes = np.array([int(text, 16) for text in large["phash"]], dtype=np.uint64)
-    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    positions = large.index.to_numpy(dtype=np.int64)
+    alike = comparable(images, min_side_px)
+    unique, first, inverse = np.unique(hashes_of(alike), return_index=True, return_inverse=True)
+    positions = alike.index.to_numpy(dtype=np.int64)
     equal = np.stack([positions[first[inverse]], positions], axis=1)
     return np.concatenate([equal, positions[first[near_pairs(unique, max_distance)]]])

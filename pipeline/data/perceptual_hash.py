@@ -27,11 +27,15 @@ BLANK = 4
 """Grey levels, over the root of the number of pixels. Noise of one level leaves amplitudes of half of one."""
 
 
+ONE_COLOUR = "8000000000000000"
+"""The hash of a picture that shows nothing: the mean, and no wave. A white page has it, and a black frame."""
+
+
 def phash(grey: Image.Image) -> str:
     """Of a picture of mode ``L``, as 16 hex digits: the lowest frequencies first, row by row.
 
-    A picture without an amplitude beyond what noise of a level or two leaves (:data:`BLANK`) has the hash of one
-    colour: else its bits would be drawn by lot.
+    A picture without an amplitude beyond what noise of a level or two leaves (:data:`BLANK`) has the hash of
+    :data:`ONE_COLOUR`: else its bits would be drawn by lot.
     """
     if max(grey.size) > LONGEST_PX:
         width, height = (min(side, LONGEST_PX) for side in grey.size)

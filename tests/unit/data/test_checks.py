@@ -8,6 +8,7 @@ import pytest
 from pipeline.data import checks
 from pipeline.data.labels import LabelSpace
 from pipeline.data.manifest import Manifest
+from pipeline.data.perceptual_hash import ONE_COLOUR
 from pipeline.data.profile import DataProfile
 
 
@@ -92,7 +93,7 @@ def test_lookalikes_leak_between_splits_that_the_user_gave(given, other, side_px
 
 
 def test_every_lookalike_is_told_and_not_every_pair():
-    """Black frames in train and in test share a hash: each is paired with one of the other split."""
+    """Test cards in train and in test share a hash: each is paired with one of the other split."""
     frame = {"phash": "00000000000000f0", "split_given": True}
     names = [f"{number:04}" for number in range(2_000)]
     frames = [image(f"{split} {name}", split=split, **frame) for split in ("test", "train") for name in names]
@@ -144,8 +145,16 @@ def test_nearly_the_same_picture_with_two_labels_is_a_conflict():
     assert 0 == table_of(rows, max_distance=None)["lookalike_conflict"].count()
 
 
-def test_thousands_of_blank_frames_of_two_labels_are_one_comparison():
-    """They share one hash: every pair of them would be millions."""
+def test_pictures_of_one_colour_are_no_lookalikes():
+    """A white page and a black frame have one hash; frames of a covered lens may be a class, in train and in test."""
+    blank = {"phash": ONE_COLOUR, "split_given": True}
+    rows = manifest(image("a", **blank), image("b", split="test", label="dog", **blank))
+    assert [] == leaks_of(rows)
+    assert 0 == table_of(rows)["lookalike_conflict"].count()
+
+
+def test_thousands_of_equal_looks_with_two_labels_are_one_comparison():
+    """A test card, a logo: every pair of them would be millions."""
     frames = [image(f"{number:05}", phash="0" * 16, label=("cat", "dog")[number % 2]) for number in range(20_000)]
     assert 20_000 == table_of(manifest(*frames))["lookalike_conflict"].count()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.data.manifest import Manifest
 from pipeline.data.near_duplicates import components, near_pairs
+from pipeline.data.perceptual_hash import phash
 
 
 def images(rows: list[dict]) -> pd.DataFrame:
@@ -69,6 +71,14 @@ def test_distance_and_size_decide():
     assert [{0, 1}] == together(far, max_distance=3)
     assert [{0}, {1}] == together(small)
     assert [{0, 1}] == together(small, min_side_px=32)
+
+
+def test_pictures_of_one_colour_are_joined_by_their_bytes_alone():
+    """A white page and a black frame have one hash, and so have the frames of a class that shows nothing."""
+    blank = {"phash": phash(Image.new("L", (64, 64), 255))}
+    frame = images([blank, blank, blank | {"id": "d" * 64}, blank | {"id": "d" * 64}])
+
+    assert [{0}, {1}, {2, 3}] == together(frame)
 
 
 def test_unreadable_images_stand_alone():
