@@ -13,8 +13,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows import sequence
+from flows.interrupts import laid_bare
 from flows.tasks import Tasks, called_with
-from pipeline.core.errors import beneath
 from pipeline.release.decide import Outcome
 
 
@@ -35,16 +35,6 @@ def retrain(workspace: Path = Path()) -> State[Outcome]:
 
 
 def call(workspace: Path, emit: Callable[[str], None], assignments: Sequence[str] = ()) -> Outcome:
-    """Run the flow here and return its outcome, or raise what it raised.
-
-    Prefect closes every task that is interrupted, and where that one has no state yet, fails at it: the
-    KeyboardInterrupt is then beneath a ValueError.
-    """
-    try:
-        with called_with(emit, assignments):
-            return cast(Outcome, retrain(workspace, return_state=True).result())
-    except Exception as error:
-        for one in beneath(error):
-            if isinstance(one, KeyboardInterrupt):
-                raise type(one) from error
-        raise
+    """Run the flow here and return its outcome, or raise what it raised."""
+    with laid_bare(), called_with(emit, assignments):
+        return cast(Outcome, retrain(workspace, return_state=True).result())

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.transactions import Transaction, transaction
 
 from flows import artifacts
+from flows.interrupts import laid_bare
 from flows.sequence import Runner, Shown
 from flows.steps import STEPS, Step, attempt
 from flows.undoing import reason_of, undo
@@ -90,7 +91,8 @@ class Tasks(Runner):
         super().say(line)
 
     def stage(self, name: str) -> Ran:
-        ran: Ran = STAGE_TASKS[name](self, name)  # type: ignore[assignment]  # Prefect's overloads: it is no coroutine
+        with laid_bare():
+            ran: Ran = STAGE_TASKS[name](self, name)  # type: ignore[assignment]  # Prefect's overloads: no coroutine
         return ran
 
     def step(self, step: Step, *arguments: Any) -> Any:
@@ -98,7 +100,8 @@ class Tasks(Runner):
         task = STEP_TASKS[step.name].with_options()  # a copy: what is to be undone belongs to this call
         if step.undo:
             task.on_rollback(partial(self._undo, step, done))
-        return task(self, step, done, *arguments)
+        with laid_bare():
+            return task(self, step, done, *arguments)
 
     def _undo(self, step: Step, done: list[Any], _: Transaction) -> None:
         undo(self, step, done[0], self.reason)

@@ -113,19 +113,23 @@ def _images(workspace: Path, settings: Settings) -> Iterator[Finding]:
     """Which images and classes there are, by their names; whether each can be read, a run looks."""
     from pipeline.stages import ingest
 
+    if not _is_there(workspace, "ingest", settings):
+        return
     try:
-        preflight.check_source(settings)
-        if _is_there(workspace, "ingest", settings):
-            for line in ingest.listed(settings.ingest, Context(workspace=workspace, seed=settings.seed)):
-                yield Finding("fine", line)
+        for line in ingest.listed(settings.ingest, Context(workspace=workspace, seed=settings.seed)):
+            yield Finding("fine", line)
     except InputError as error:
         yield _fault(error)
 
 
 def _weights(workspace: Path, settings: Settings) -> Iterator[Finding]:
-    """Whether checkpoints are what the backbone needs."""
+    """Whether checkpoints are what the backbone needs, and whether there is a source to learn from."""
     from pipeline.stages import backbone
 
+    try:
+        preflight.check_source(settings)
+    except InputError as error:
+        yield _fault(error)
     try:
         if _is_there(workspace, "backbone", settings):
             backbone.check(settings.backbone, Context(workspace=workspace, seed=settings.seed))

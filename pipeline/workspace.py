@@ -75,7 +75,7 @@ def status(workspace: Path) -> Iterator[str]:
     if not stale:
         yield "stages     all up to date"
         decided = decide.decision(workspace, settings.model)
-        if (told := _verdict_told(workspace, decided)) is not None:
+        if (told := _verdict_told(workspace, settings.model, decided)) is not None:
             yield f"verdict    {told}"
     elif not (workspace / torn.LOCK).is_file():
         yield "stages     none has run yet"  # DVC would call everything deleted
@@ -85,10 +85,13 @@ def status(workspace: Path) -> Iterator[str]:
     yield "next       change the data or params.yaml, then graftline run" if decided else "next       graftline run"
 
 
-def _verdict_told(workspace: Path, decided: Entry | None) -> str | None:
-    """One that waits, or that held its model; of one that promoted it, the champion's line tells."""
+def _verdict_told(workspace: Path, model: str, decided: Entry | None) -> str | None:
+    """One that waits, or that holds its model; of a model that was promoted, the champion's line tells."""
+    from pipeline.release.history import History
+
     if decided is not None:
-        return f"v{decided.version} held · {decided.reason}" if decided.action == "held" else None
+        is_held = decided.action == "held" and not History(workspace).is_overruled(model, decided.version)
+        return f"v{decided.version} held · {decided.reason}" if is_held else None
     path = workspace / CATALOG["verdict"].path
     if not path.is_file():
         return None

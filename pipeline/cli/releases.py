@@ -84,8 +84,8 @@ def _tell_in_report(workspace: Path, settings: Settings) -> None:
 
     if not (workspace / report.PATH).is_file():
         return
-    decided = decide.decision(workspace, settings.model)
     try:
+        decided = decide.decision(workspace, settings.model)
         report.write(workspace, settings, decided.action if decided else None)
     except Exception as error:  # noqa: BLE001  # whatever a page may stumble over: the decision stands
         say(f"The report was not written anew: {type(error).__name__}: {error}")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.app import CURRENT, HELD_STRICT, Workspace, app, say
+from pipeline.core.interrupts import Terminated, interrupted_by_sigterm
 
 if TYPE_CHECKING:
     from pipeline.release.decide import Outcome
@@ -35,8 +35,10 @@ def run(
     ] = False,
 ) -> None:
     """Retrain: bring every stage up to date, judge the result, promote or hold it, hand it off."""
+    from pipeline.release.history import History
+
     try:
-        with _interrupted_by_sigterm():
+        with interrupted_by_sigterm():
             outcome = _runner(inline)(workspace, emit=say, assignments=assignments or [])
     except KeyboardInterrupt as interrupt:
         say("Interrupted: stages that had ended are kept; the next run goes on from there.")
@@ -45,33 +47,8 @@ def run(
         raise
     for line in _where(workspace, outcome):
         say(line)
-    if strict and outcome.failed and not _is_overruled(workspace, outcome):
+    if strict and outcome.failed and not History(workspace).is_overruled(outcome.model, outcome.version):
         raise typer.Exit(HELD_STRICT)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which service managers and job schedulers send, ends a run as Ctrl-C does."""
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _is_overruled(workspace: Path, outcome: Outcome) -> bool:
-    """Whether somebody has promoted the version since its gates failed."""
-    from pipeline.release.history import History
-
-    entries = [entry for entry in History(workspace).entries if entry.model == outcome.model]
-    last = next((entry for entry in reversed(entries) if entry.version == outcome.version), None)
-    return last is not None and last.action == "promoted"
 
 
 def _where(workspace: Path, outcome: Outcome) -> list[str]:

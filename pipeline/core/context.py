@@ -49,8 +49,8 @@ class Context:
     """Which processes share the work; None does all of it in this one."""
 
     deadline_s: float | None = None
-    """Of a strategy on trial: the reading of ``time.monotonic()`` after which no epoch begins. In no key, as nothing is
-    kept of what it cuts short; None lets training end by itself."""
+    """Of a strategy on trial: the reading of ``time.time()``, which machines agree on, after which no epoch begins. In
+    no key, as nothing is kept of what it cuts short; None lets training end by itself."""
 
     def empty_folder(self, name: str) -> Path:
         """An empty folder in which a stage builds an output, before the output is saved into place."""

@@ -156,11 +156,12 @@ def _label_conflict(images: pd.DataFrame) -> pd.Series:
 
 
 def _lookalike_conflict(images: pd.DataFrame, max_distance: int | None, min_side_px: int) -> pd.Series:
-    """One image stands for all of its hash and label: a thousand test cards are one comparison, and all are told."""
+    """Two images of unequal bytes stand for all of their hash and label: a thousand test cards are a few comparisons,
+    and all are told."""
     if max_distance is None:
         return _texts(images, {})
     labelled = comparable(images[images["error"].isna() & images["label"].notna()], min_side_px)
-    each = labelled.drop_duplicates(["phash", "label"])
+    each = labelled.drop_duplicates(["phash", "label", "id"]).groupby(["phash", "label"]).head(2)
     key, name, content = list(zip(each["phash"], each["label"], strict=True)), each["name"].array, each["id"].array
     partner: dict[tuple[str, str], int] = {}
     for left, right in near_pairs(hashes_of(each), max_distance).tolist():

@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import disk
-from pipeline.core.errors import BusyError, GraftlineError, StageError, WorkspaceError
+from pipeline.core.errors import BusyError, StageError, WorkspaceError
 from pipeline.graph import dvcfile, executor, outside, torn
 from pipeline.graph.dvc_process import DvcProcess
 from pipeline.graph.table import BY_NAME
@@ -84,7 +84,7 @@ class Dvc:
         try:
             with torn.keeping(workspace, name):
                 self._repro(name, emit)
-        except GraftlineError:
+        except BaseException:  # also interrupted
             self._bring_back(name)
             raise
         cost = executor.load_cost(workspace, name)
@@ -108,7 +108,7 @@ class Dvc:
         that has no more (a collection of garbage, an output that DVC does not cache) the next run makes again."""
         outputs = [self._workspace.resolve() / CATALOG[output].path for output in BY_NAME[name].outputs]
         lost = [str(path) for path in outputs if not path.exists()]
-        with contextlib.suppress(DvcException), Repo(str(self._workspace)) as repo:
+        with contextlib.suppress(Exception), Repo(str(self._workspace)) as repo:
             recorded = [path for path in lost if any(out.hash_info for out in repo.find_outs_by_path(path))]
             if recorded:  # DVC takes no target for every target
                 repo.checkout(recorded, force=True)

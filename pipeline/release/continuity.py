@@ -16,23 +16,29 @@ from pipeline.tracking.registry import Version
 def check(desk: Desk) -> None:
     """See that the registry has the model that the history calls champion.
 
+    A number that it has skipped is a version that somebody has deleted.
+
     Raises:
-        RegistryError: it has no such version, or another model under its number.
+        RegistryError: it does not go as far, or has another model under the number.
         StoreError: the tracking store does not answer.
     """
     champion = desk.history.last_champion(desk.model)
     if champion is None:
         return
     versions = desk.versions()
-    if (champion.version, champion.model_sha256) in {(version.number, version.sha256) for version in versions}:
-        return
+    there = {version.number: version.sha256 for version in versions}
+    if champion.version <= max(there, default=0) and there.get(champion.version, champion.model_sha256) == (
+        champion.model_sha256
+    ):
+        return  # the very one, or one that somebody has deleted: MLflow gives no number twice
     raise RegistryError(
         expected=f"{desk.model} v{champion.version}, champion since {champion.time[:19]} by {history.FILE}",
         found=_found(champion, versions),
         where=f"the registry at {desk.session.shown_uri}",
         remedy="Point tracking.uri, or MLFLOW_TRACKING_URI, at the registry that has it (a clone needs a shared one, "
-        "or a copy of .graftline/mlflow.db and .graftline/mlartifacts). To begin a new series of versions: another "
-        f"`model` in params.yaml, or move {history.FILE} away.",
+        "or a copy of .graftline/mlflow.db and .graftline/mlartifacts). Or go on in this one: graftline promote "
+        "VERSION makes one of its versions the champion; another `model` in params.yaml, or moving "
+        f"{history.FILE} away, begins a new series.",
     )
 
 

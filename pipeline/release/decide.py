@@ -61,10 +61,11 @@ def verdict_digest(workspace: Path) -> str:
 
 
 def decision(workspace: Path, model: str) -> Entry | None:
-    """What was decided on this model file with this verdict; None where nothing was, or there is no verdict."""
-    if not (workspace / CATALOG["verdict"].path).is_file():
+    """What was decided on this model file with this verdict; None where nothing was, or there is none."""
+    try:
+        found = judged(workspace)
+    except (WorkspaceError, ValueError):  # not there, or cut off in the middle
         return None
-    found = judged(workspace)
     return History(workspace).decided(model, found.sha256, found.digest)
 
 

@@ -126,6 +126,11 @@ class History:
                 stack.append(entry.version)
         return stack
 
+    def is_overruled(self, model: str, version: int | None) -> bool:
+        """Whether somebody has promoted the version since its gates failed."""
+        about = [entry for entry in self.entries if (entry.model, entry.version) == (model, version)]
+        return bool(about) and about[-1].action == "promoted"
+
     def replaced_by(self, decided: Entry) -> Entry | None:
         """The first decision after ``decided`` that made another version champion, if there was one."""
         later = (entry for entry in self.entries if entry.sequence > decided.sequence and entry.model == decided.model)

@@ -332,7 +332,7 @@ def _test_drawn(target: pd.DataFrame, share: float) -> list[str]:
         return []
     pieces = ["no image names test: it was drawn from the others"] if given.any() else []
     if abs(test.mean() - share) > SURPRISING_SHARE:
-        pieces.append(f"test is {test.mean():.0%} for {share:.0%}: few images, drawn by content")
+        pieces.append(f"test is {test.mean():.0%} for {share:.0%}: drawn by content, of few images or in large groups")
     return pieces
 
 

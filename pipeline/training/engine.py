@@ -292,7 +292,7 @@ class _Loop:
             self.network.load_state_dict(state.best)
 
     def _keep_to_the_deadline(self, phase: Phase) -> None:
-        if self.deadline_s is not None and self.processes.of_first(time.monotonic() > self.deadline_s):
+        if self.deadline_s is not None and self.processes.of_first(time.time() > self.deadline_s):
             done = f"{self.state.epoch} of {phase.epochs} epochs of phase '{phase.name}'"
             raise TrainingError(f"The budget was spent after {done}.")
 

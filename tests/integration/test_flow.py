@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from flows.environment import quiet_console
 from flows.steps import STEPS
 from pipeline.catalog import CATALOG
 from pipeline.core.errors import DataError, ServiceError, StageError
+from pipeline.core.interrupts import Terminated, interrupted_by_sigterm
 from pipeline.evaluation.report import Latency, Metrics
 from pipeline.gates._base import Finding, Verdict
 from pipeline.graph.table import STAGES
@@ -197,20 +199,26 @@ def test_a_passing_challenger_becomes_champion(run, world):
 
 
 @pytest.mark.parametrize("run", ["flow"], indirect=True)
-def test_an_interrupt_before_a_task_has_begun_is_an_interrupt(run, world, monkeypatch):
-    """Prefect, closing a task run that it has not made yet, raises an error of its own over it."""
+@pytest.mark.parametrize(("sent", "out"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+@pytest.mark.parametrize("task", ["ingest", "report"])
+def test_an_interrupt_before_a_task_has_begun_is_an_interrupt(run, world, monkeypatch, task, sent, out):
+    """Prefect, closing a task run that it has not made yet, raises an error of its own over it; neither that nor a
+    page that may fail hides what was sent."""
+    from prefect import task_engine
 
-    class Sent(KeyboardInterrupt):
-        """By a signal that has another exit code."""
+    make = task_engine._create_task_run_locally
 
-    def interrupted(**_):
-        raise Sent
+    def interrupted(**arguments):
+        if arguments["task"].name == task:
+            os.kill(os.getpid(), sent)
+            time.sleep(1)
+        return make(**arguments)
 
-    monkeypatch.setattr("prefect.task_engine._create_task_run_locally", interrupted)
-    with pytest.raises(Sent) as caught:
+    monkeypatch.setattr(task_engine, "_create_task_run_locally", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught, interrupted_by_sigterm():
         run()
-    assert isinstance(caught.value.__cause__, ValueError), "Prefect lets it out as it is: nothing to mend any more"
-    assert [] == world.reports
+    assert out is caught.type
+    assert [] == world.told
 
 
 @pytest.mark.parametrize("run", ["flow"], indirect=True)

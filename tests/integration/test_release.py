@@ -583,7 +583,24 @@ def test_the_registry_of_another_history_is_found_out(workspace: Path, train: Tr
         steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
     assert ("v1", True) == (caught.value.found, "digits v3" in caught.value.expected)
 
+    assert "graftline promote VERSION" in caught.value.remedy
     steps.promote_version(workspace, SETTINGS, 1, reason="this one")  # type: ignore[arg-type]
+    steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
+
+
+def test_a_champion_that_was_deleted_is_no_other_registry(workspace: Path, train: Train) -> None:
+    """MLflow gives no number twice: one that is not there, below the highest, was deleted by somebody; another
+    workspace's promotions have gone past it."""
+    for bias in (0.1, 0.2, 0.3):
+        train(bias)
+        release(workspace)
+    history = History(workspace)
+    history.append(model="digits", action="rolled_back", version=2, previous=3, reason="", model_sha256="2" * 64)
+    with pytest.raises(RegistryError, match="another model as v2"):
+        steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
+    tracking_session.open_session(workspace, SETTINGS.tracking.uri, "graftline").client.delete_model_version(
+        "digits", "2"
+    )
     steps.check_continuity(workspace, SETTINGS)  # type: ignore[arg-type]
 
 

@@ -134,6 +134,15 @@ def test_classes_are_compared_only_where_both_domains_are_known(workspace):
     assert "Did you mean 'cat'?" == finding.remedy
 
 
+def test_a_missing_source_hides_no_other_fault(workspace):
+    """Of images and of weights: one look is enough."""
+    shutil.rmtree(workspace / "photos/dog")
+    (workspace / "params.yaml").write_text(PARAMS.replace("{file: weights.pt}", "pretrain"))
+    said = " ".join(finding.what for finding in broken(workspace))
+    assert "one class only" in said
+    assert "ingest.source: null" in said
+
+
 @pytest.mark.parametrize(
     ("backbone", "said"),
     [

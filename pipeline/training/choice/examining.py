@@ -33,7 +33,7 @@ class Examiner:
         """Fit to ``task``, this one or a part of it; None, and the contender refused, where that failed, or (unless it
         may train ``to_the_end``) took longer than what is left of the budget."""
         settings = self.settings.get(contender.strategy, {})
-        deadline_s = None if to_the_end else time.monotonic() + self.budget.left_s
+        deadline_s = None if to_the_end else time.time() + self.budget.left_s
         context = replace(self.context, deadline_s=deadline_s)
         tried = attempt(task, contender.strategy, contender.repeat, settings, context, part=part)
         self.budget.charge(tried.seconds)

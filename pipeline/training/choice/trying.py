@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +79,8 @@ def attempt(
         fitted = module.fit(task.with_context(own), module.Params(**settings), own)
     except (InputError, TrainingError, np.linalg.LinAlgError, torch.OutOfMemoryError) as error:
         reason = f"Expected {error.expected}; found {error.found}." if isinstance(error, InputError) else str(error)
+        if own.scratch is not None:  # a resumed run begins it anew, as this one did
+            shutil.rmtree(own.scratch, ignore_errors=True)
         return Attempt(strategy, repeat, None, reason, time.monotonic() - started)
     seconds = time.monotonic() - started
     _keep(own.scratch, task, fitted, seconds)

@@ -38,6 +38,20 @@ def test_history_as_json_is_the_entries(workspace):
     assert "größer" in said("history", "--json", "-C", workspace)[0], "readable without a parser, too"
 
 
+@pytest.mark.parametrize("verdict", [None, "{}", '{"passed": tr'], ids=["no model", "not one", "cut off"])
+def test_a_page_that_cannot_be_written_is_no_failed_rollback(workspace, monkeypatch, verdict):
+    """A script around `rollback` goes by its exit code, and the champion has been moved."""
+    (workspace / "report").mkdir()
+    (workspace / "report/index.html").write_text("the last run's")
+    (workspace / "reports").mkdir()
+    (workspace / "reports/verdict.json").write_text(verdict or '{"passed": true, "findings": []}')
+    if verdict is not None:
+        (workspace / "models").mkdir()
+        (workspace / "models/model.onnx").write_bytes(b"onnx")
+    monkeypatch.setattr(steps, "rollback", lambda *_, reason: "champion shop v1 (rolled back from v2)")
+    assert "champion shop v1 (rolled back from v2)" == said("rollback", "-C", workspace)[0]
+
+
 def test_models_as_json(workspace, monkeypatch):
     """One per line."""
     monkeypatch.setattr(steps, "version_records", lambda workspace, settings: [{"version": 1}, {"version": 2}])

@@ -29,8 +29,10 @@ from pipeline.release.history import History
 )
 def test_strict_ends_with_three_until_somebody_overrules(monkeypatch, tmp_path, failed, history, code):
     """However often the run is repeated: a retry must not turn red into green, nor a decision back into red."""
-    entries = [SimpleNamespace(model="shop", action=action, version=version) for action, version in history]
-    monkeypatch.setattr(History, "entries", entries)
+    for action, version in history:
+        History(tmp_path).append(
+            model="shop", action=action, version=version, previous=None, reason="", model_sha256="0" * 64
+        )
     outcome = SimpleNamespace(failed=failed, model="shop", version=2)
     monkeypatch.setattr(running, "_runner", lambda inline: lambda workspace, **_: outcome)
     monkeypatch.setattr(running, "_where", lambda workspace, outcome: [])

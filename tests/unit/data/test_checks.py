@@ -145,6 +145,17 @@ def test_nearly_the_same_picture_with_two_labels_is_a_conflict():
     assert 0 == table_of(rows, max_distance=None)["lookalike_conflict"].count()
 
 
+def test_a_conflict_is_told_also_where_others_of_its_look_have_equal_bytes():
+    """x and y are one file with two labels, which the other check tells; z, in other bytes, contradicts x."""
+    same = {"phash": "00000000000000f0"}
+    rows = manifest(
+        image("x", id="1", **same), image("y", id="1", label="dog", **same), image("z", label="dog", **same)
+    )
+    told = table_of(rows)["lookalike_conflict"].dropna().to_dict()
+    assert "'dog' here, 'cat' as x" == told["z"]
+    assert "'cat' here, 'dog' as z" == told["x"]
+
+
 def test_pictures_of_one_colour_are_no_lookalikes():
     """A white page and a black frame have one hash; frames of a covered lens may be a class, in train and in test."""
     blank = {"phash": ONE_COLOUR, "split_given": True}

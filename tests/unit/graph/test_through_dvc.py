@@ -1,5 +1,7 @@
 """Asking DVC whether a stage is stale: what it throws reaches people in our form."""
 
+import sqlite3
+
 import pytest
 from dvc.lock import LockError
 from dvc.repo import Repo
@@ -87,7 +89,25 @@ def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
         through_dvc.stale(workspace)
 
 
-def test_a_stage_that_refuses_its_input_loses_nothing_of_the_last_run(tmp_path):
+def stop(error):
+    raise error
+
+
+def test_what_cannot_be_brought_back_hides_no_error(tmp_path, monkeypatch):
+    """Whatever DVC's cache and its database may say: the stage's own error comes out."""
+    error = DataError(expected="a", found="b", where="c", remedy="d")
+    monkeypatch.setattr(through_dvc.outside, "check", lambda *_: None)
+    monkeypatch.setattr(through_dvc.params, "load", lambda _: None)
+    monkeypatch.setattr(through_dvc, "stale", lambda *_: {"ingest": ["x"]})
+    monkeypatch.setattr(through_dvc, "Repo", lambda _: stop(sqlite3.OperationalError("disk I/O error")))
+    dvc = through_dvc.Dvc(tmp_path)
+    monkeypatch.setattr(dvc, "_repro", lambda *_: stop(error))
+    with pytest.raises(DataError):
+        dvc.reproduce("ingest")
+
+
+@pytest.mark.parametrize("ends", [None, KeyboardInterrupt], ids=["refused", "interrupted"])
+def test_a_stage_that_does_not_end_loses_nothing_of_the_last_run(tmp_path, monkeypatch, ends):
     """DVC removes outputs before it runs a stage. Once the images are as they were, nothing is stale."""
     images, put_away, workspace = tmp_path / "images", tmp_path / "put away", tmp_path / "w"
     for number in range(12):
@@ -115,7 +135,10 @@ def test_a_stage_that_refuses_its_input_loses_nothing_of_the_last_run(tmp_path):
 
         images.rename(put_away)
         images.mkdir()
-        with pytest.raises(DataError):
+        if ends is not None:
+            repro = dvc._process.repro
+            monkeypatch.setattr(dvc._process, "repro", lambda *arguments: [repro(*arguments), stop(ends)])
+        with pytest.raises(ends or DataError):
             dvc.reproduce("ingest")
     assert made == outputs()
     images.rmdir()

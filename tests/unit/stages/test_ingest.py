@@ -77,7 +77,7 @@ def test_a_test_split_that_may_surprise_is_told(tmp_path):
     photos(tmp_path / "photos", count=4)
     most = run(tmp_path, test_share=0.99)
     assert 4 == (frame(most)["split"] == "test").sum()
-    assert " · test is 50% for 99%: few images, drawn by content" in most.line
+    assert " · test is 50% for 99%: drawn by content, of few images or in large groups" in most.line
     assert "drawn" not in run(tmp_path, test_share=0.45).line
 
     photos(tmp_path / "named/train", count=4)

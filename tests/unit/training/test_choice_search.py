@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from pipeline.core.context import Context
 from pipeline.core.errors import TrainingError
 from pipeline.data.manifest import Manifest
+from pipeline.training import engine
 from pipeline.training.choice import search, trying
 from pipeline.training.choice.baseline import Baseline
 from pipeline.training.choice.budget import Budget
@@ -138,6 +140,26 @@ def test_who_trains_longer_than_the_budget_is_stopped(
     assert by_name["class_mean"].outcome in ("kept", "chosen", "beaten", "refused")
     assert "budget" not in by_name["class_mean"].why
     assert by_name["lp_ft"].outcome in ("kept", "beaten")
+
+
+def test_a_resumed_choice_stops_a_candidate_where_the_first_did(
+    a_task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept of what was cut short: going on from its checkpoint, it would have the budget twice."""
+    monkeypatch.setattr("pipeline.training.engine.CHECKPOINT_EVERY_S", 0.0)
+    context = replace(a_task.context, scratch=tmp_path)
+    task = a_task.with_context(context)
+    settings = {"epochs": 3, "patience": None}
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.training.engine.time", SimpleNamespace(time=lambda: clock[0], monotonic=lambda: 0.0))
+    compare = engine._Loop._compare
+    monkeypatch.setattr(engine._Loop, "_compare", lambda *args: [clock.insert(0, clock[0] + 1), compare(*args)])
+    failures = []
+    for _ in range(2):
+        clock[:] = [0.0]
+        tried = trying.attempt(task, "full", 0, settings, replace(context, deadline_s=1.5))
+        failures.append(tried.failure)
+    assert ["The budget was spent after 2 of 3 epochs of phase 'full'."] * 2 == failures
 
 
 def test_what_cannot_be_fitted_is_refused_with_its_reason(a_task: Task) -> None:

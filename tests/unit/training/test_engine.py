@@ -166,7 +166,7 @@ def test_keeps_the_best_weights_and_stops_when_patience_ends(toy_domains: Any) -
 def test_no_epoch_begins_after_the_deadline(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whatever call of the engine it is reached in; one to come changes nothing."""
     train, phases, clock = images(toy_domains, "train"), [a_phase(a_network(), epochs=3)], [100.0]
-    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(engine, "time", SimpleNamespace(time=lambda: clock[0], monotonic=lambda: clock[0]))
 
     def ticking(network: Network, batch: Batch, phase: Phase) -> torch.Tensor:
         clock[0] += 1
