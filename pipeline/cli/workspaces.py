@@ -38,7 +38,7 @@ def status(workspace: Workspace = CURRENT) -> None:
 
 @app.command()
 def doctor(workspace: Workspace = CURRENT) -> None:
-    """Check the machine and the configuration, and say what to mend. Exits 2 if something must be."""
+    """Check the machine, the images (by their names) and the configuration; exits 2 if something must be mended."""
     from pipeline import doctor as checks
 
     findings = checks.examine(workspace)
