@@ -39,7 +39,9 @@ def wilson(hits: int, trials: int, z: float = Z) -> Interval | None:
     share, square = hits / trials, z * z / trials
     middle = (share + square / 2) / (1 + square)
     reach = z * np.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
-    return Interval(max(0.0, float(middle - reach)), min(1.0, float(middle + reach)))
+    # Rounding would leave a last digit between none and 0, and between all and 1.
+    low = 0.0 if hits == 0 else max(0.0, float(middle - reach))
+    return Interval(low, 1.0 if hits == trials else min(1.0, float(middle + reach)))
 
 
 def difference(first: tuple[int, int], second: tuple[int, int], comparisons: int = 1) -> Interval:

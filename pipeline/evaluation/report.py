@@ -117,7 +117,8 @@ class LabelReview(Document):
 
 
 class Metrics(Document):
-    """``reports/metrics.json``. Rates in [0, 1]; ``_low`` and ``_high`` bound 95 % intervals over test images.
+    """``reports/metrics.json``. Rates in [0, 1]; ``_low`` and ``_high`` bound 95 % intervals over test images: Wilson's
+    of the accuracy, by bootstrap of what is a mean over classes.
 
     Everything is None where no labelled test image exists; ``notes`` then says so.
     """

@@ -43,15 +43,19 @@ class Answers(NamedTuple):
 
 
 def overall(answers: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
-    """The flat figures of :class:`~pipeline.evaluation.report.Metrics`, with their intervals."""
+    """The flat figures of :class:`~pipeline.evaluation.report.Metrics`, with their intervals.
+
+    Of the accuracy, a share of images, by Wilson: images that are all answered rightly have no width when resampled.
+    """
     confusion = answers.confusion
-    with_intervals = {
-        "accuracy": metrics.accuracy,
-        "balanced_accuracy": metrics.balanced_accuracy,
-        "f1_macro": metrics.f1_macro,
-    }
-    figures: dict[str, Any] = {name: float(score(confusion)) for name, score in with_intervals.items()}
-    for name, (low, high) in intervals.of_confusion(confusion, with_intervals, resamples=resamples, seed=seed).items():
+    bootstrapped = {"balanced_accuracy": metrics.balanced_accuracy, "f1_macro": metrics.f1_macro}
+    bounds = intervals.of_confusion(confusion, bootstrapped, resamples=resamples, seed=seed)
+    around = intervals.wilson(int(answers.correct.sum()), len(answers.labels))
+    assert around is not None, "there is at least one image"
+    bounds["accuracy"] = around
+    figures: dict[str, Any] = {"accuracy": float(metrics.accuracy(confusion))}
+    figures |= {name: float(score(confusion)) for name, score in bootstrapped.items()}
+    for name, (low, high) in bounds.items():
         figures |= {f"{name}_low": low, f"{name}_high": high}
     for name, scores in (("precision", metrics.precisions(confusion)), ("recall", metrics.recalls(confusion))):
         figures[f"{name}_macro"] = float(metrics.macro(scores, confusion))

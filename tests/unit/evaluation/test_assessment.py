@@ -9,6 +9,7 @@ import pytest
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation.assessment import NO_CHAMPION, NO_LABELS, Panel, Trial
 from pipeline.evaluation.baseline import CLASS_MEANS, CONSTANT
+from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.report import Metrics
 
 CLASSES = ["cat", "dog", "owl"]
@@ -50,12 +51,22 @@ def test_scores_the_labelled_test_images():
     """27 of 30 are right; each class has ten images; the interval holds the value."""
     metrics = figures(manifest(), OURS)
     assert (30, 0.9) == (metrics.images, metrics.accuracy)
-    assert metrics.accuracy_low < 0.9 < metrics.accuracy_high
+    assert wilson(27, 30) == (metrics.accuracy_low, metrics.accuracy_high)
+    assert metrics.f1_macro_low < metrics.f1_macro < metrics.f1_macro_high
     assert 0.9 == pytest.approx(metrics.worst_class_recall)
     assert [10, 10, 10] == [score.images for score in metrics.per_class]
     assert 30 == np.sum(metrics.confusion)
     assert metrics.top5_accuracy is None
     assert [NO_CHAMPION] == metrics.notes
+
+
+def test_thirty_of_thirty_are_not_surely_all():
+    """Resampled images would all be right again. The slice of the whole domain has the same interval."""
+    metrics = figures(manifest(), Panel("challenger", CLASSES, answers(30, wrong=0)))
+    assert (1.0, 1.0) == (metrics.accuracy, metrics.accuracy_high)
+    assert 0.88 < metrics.accuracy_low < 0.89
+    (whole,) = [entry for entry in metrics.slices if entry.column == "domain"]
+    assert (metrics.accuracy_low, metrics.accuracy_high) == (whole.accuracy_low, whole.accuracy_high)
 
 
 def test_a_slice_for_each_value_of_the_users_columns():
