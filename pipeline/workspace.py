@@ -19,7 +19,7 @@ from pipeline.gates._base import Verdict
 from pipeline.graph import dvcfile, outside
 
 if TYPE_CHECKING:
-    from pipeline.release.history import Entry
+    from pipeline.release.history import Entry, History
 
 TEMPLATES = Path(__file__).parent / "templates"
 PRESETS = ("digits", "photos")
@@ -68,29 +68,27 @@ def status(workspace: Path) -> Iterator[str]:
     from pipeline.release import decide
     from pipeline.release.history import History
 
-    settings = params.load(workspace)
+    settings, history = params.load(workspace), History(workspace)
     if not dvcfile.in_step(workspace, settings):
         yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
     stale, decided = through_dvc.stale(workspace), None
     if not stale:
         yield "stages     all up to date"
         decided = decide.decision(workspace, settings.model)
-        if (told := _verdict_told(workspace, settings.model, decided)) is not None:
+        if (told := _verdict_told(workspace, decided, history)) is not None:
             yield f"verdict    {told}"
     elif not (workspace / torn.LOCK).is_file():
         yield "stages     none has run yet"  # DVC would call everything deleted
     else:
         yield from _stale_lines(stale)
-    yield f"champion   {History(workspace).champion_line(settings.model) or 'none yet'}"
+    yield f"champion   {history.champion_line(settings.model) or 'none yet'}"
     yield "next       change the data or params.yaml, then graftline run" if decided else "next       graftline run"
 
 
-def _verdict_told(workspace: Path, model: str, decided: Entry | None) -> str | None:
+def _verdict_told(workspace: Path, decided: Entry | None, history: History) -> str | None:
     """One that waits, or that holds its model; of a model that was promoted, the champion's line tells."""
-    from pipeline.release.history import History
-
     if decided is not None:
-        is_held = decided.action == "held" and not History(workspace).is_overruled(model, decided.version)
+        is_held = decided.action == "held" and not history.is_overruled(decided.model, decided.version)
         return f"v{decided.version} held · {decided.reason}" if is_held else None
     path = workspace / CATALOG["verdict"].path
     if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import sys
@@ -73,6 +74,11 @@ def _options(
 def say(text: str) -> None:
     """One line to standard output, at once: output is often a pipe into a log."""
     print(text, flush=True)
+
+
+def say_json(value: object) -> None:
+    """One object on a line of its own, letters beyond ASCII as they are."""
+    say(json.dumps(value, ensure_ascii=False))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ A bundle is verified before anything of it is loaded.
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from pipeline.cli import handed
-from pipeline.cli.app import CURRENT, Workspace, app, say
+from pipeline.cli.app import CURRENT, Workspace, app, say, say_json
 from pipeline.core.errors import DataError, InputError
 
 
@@ -111,7 +110,7 @@ def _write_text(answers: Iterator[Answer]) -> None:
 
 def _write_json(answers: Iterator[Answer]) -> None:
     for answer in answers:
-        say(json.dumps(answer._asdict(), ensure_ascii=False))
+        say_json(answer._asdict())
 
 
 def _write_csv(answers: Iterator[Answer]) -> None:

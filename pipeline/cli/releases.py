@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import CURRENT, Workspace, app, say
+from pipeline.cli.app import CURRENT, Workspace, app, say, say_json
+from pipeline.cli.workspaces import write_report
 from pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def models(workspace: Workspace = CURRENT, as_json: AsJson = False) -> None:
     settings = params.load(workspace)
     if as_json:
         for record in steps.version_records(workspace, settings):
-            say(json.dumps(record, ensure_ascii=False))
+            say_json(record)
         return
     for line in steps.version_lines(workspace, settings):
         say(line)
@@ -79,14 +79,12 @@ def rollback(
 
 def _tell_in_report(workspace: Path, settings: Settings) -> None:
     """The page of the last run says who is champion since."""
-    from pipeline.release import decide
     from pipeline.reporting import report
 
     if not (workspace / report.PATH).is_file():
         return
     try:
-        decided = decide.decision(workspace, settings.model)
-        report.write(workspace, settings, decided.action if decided else None)
+        write_report(workspace, settings)
     except Exception as error:  # noqa: BLE001  # whatever a page may stumble over: the decision stands
         say(f"The report was not written anew: {type(error).__name__}: {error}")
 
@@ -101,7 +99,7 @@ def history(workspace: Workspace = CURRENT, as_json: AsJson = False) -> None:
     decisions = History(workspace)
     if as_json:
         for entry in decisions.entries:
-            say(json.dumps(entry.model_dump(mode="json"), ensure_ascii=False))
+            say_json(entry.model_dump(mode="json"))
         return
     for line in decisions.lines() or ["No champion yet: graftline run makes the first one."]:
         say(line)

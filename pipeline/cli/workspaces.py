@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.app import CURRENT, Workspace, app, say
+
+if TYPE_CHECKING:
+    from pipeline.params import Settings
 
 
 @app.command()
@@ -77,9 +80,14 @@ def render(
 def report(workspace: Workspace = CURRENT) -> None:
     """Write report/index.html from what the stages left (after `dvc repro`, say)."""
     from pipeline import params
-    from pipeline.release import decide
-    from pipeline.reporting.report import write
 
-    settings = params.load(workspace)
+    say(f"report: {write_report(workspace, params.load(workspace))}")
+
+
+def write_report(workspace: Path, settings: Settings) -> Path:
+    """The page of the last run, headed by what was decided on it."""
+    from pipeline.release import decide
+    from pipeline.reporting import report
+
     decided = decide.decision(workspace, settings.model)
-    say(f"report: {write(workspace, settings, decided.action if decided else None)}")
+    return report.write(workspace, settings, decided.action if decided else None)

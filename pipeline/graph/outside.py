@@ -39,8 +39,8 @@ def places(stage: Stage, settings: Settings) -> list[Place]:
                 found.append(Place(f"ingest.{domain}.path", path, DataError))
     if stage.name == "validate" and settings.validate_.suites:
         found.append(Place("validate.suites", settings.validate_.suites, ParamsError))
-    for key, weights in settings.backbone.weights_read if stage.name == "backbone" else ():
-        file = getattr(weights, "file", None)
+    for key, choice in settings.backbone.checkpoints if stage.name == "backbone" else ():
+        file = getattr(choice.weights, "file", None)
         place = file and Place(f"{key}.file", str(file.expanduser()), WeightsError)
         if place and place.path not in [other.path for other in found]:  # one file may be two candidates, at two sizes
             found.append(place)

@@ -108,6 +108,8 @@ class Dvc:
         that has no more (a collection of garbage, an output that DVC does not cache) the next run makes again."""
         outputs = [self._workspace.resolve() / CATALOG[output].path for output in BY_NAME[name].outputs]
         lost = [str(path) for path in outputs if not path.exists()]
+        if not lost:
+            return
         with contextlib.suppress(Exception), Repo(str(self._workspace)) as repo:
             recorded = [path for path in lost if any(out.hash_info for out in repo.find_outs_by_path(path))]
             if recorded:  # DVC takes no target for every target

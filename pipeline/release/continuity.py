@@ -27,10 +27,9 @@ def check(desk: Desk) -> None:
         return
     versions = desk.versions()
     there = {version.number: version.sha256 for version in versions}
-    if champion.version <= max(there, default=0) and there.get(champion.version, champion.model_sha256) == (
-        champion.model_sha256
-    ):
-        return  # the very one, or one that somebody has deleted: MLflow gives no number twice
+    is_deleted = champion.version not in there and champion.version < max(there, default=0)
+    if is_deleted or there.get(champion.version) == champion.model_sha256:
+        return  # MLflow gives no number twice: one below the highest is nobody else's
     raise RegistryError(
         expected=f"{desk.model} v{champion.version}, champion since {champion.time[:19]} by {history.FILE}",
         found=_found(champion, versions),

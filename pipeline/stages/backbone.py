@@ -172,10 +172,15 @@ class Params(Candidate):
         return tuple((f"backbone.candidates.{number}", choice) for number, choice in enumerate(self.candidates))
 
     @property
-    def weights_read(self) -> tuple[tuple[str, Weights | None], ...]:
-        """What is read from elsewhere, each under its key in params.yaml."""
-        read = tuple((f"{key}.weights", choice.weights) for key, choice in self.choices)
-        return (*read, ("backbone.pretrain.start", self.pretrain.start)) if self.pretrains else read
+    def checkpoints(self) -> tuple[tuple[str, Candidate], ...]:
+        """What is read from elsewhere, each under its key in params.yaml; where several networks are pretrained from
+        one start, it is read for each."""
+        read = tuple((f"{key}.weights", choice) for key, choice in self.choices)
+        if self.pretrain.start is None:
+            return read
+        beginning = {"weights": self.pretrain.start}
+        pretrained = (choice for _, choice in self.choices if choice.weights == "pretrain")
+        return (*read, *(("backbone.pretrain.start", choice.model_copy(update=beginning)) for choice in pretrained))
 
     @property
     def pretrains(self) -> bool:
@@ -216,12 +221,7 @@ def check(params: Params, context: Context) -> None:
     """
     from pipeline.models import downloads
 
-    read = [(f"{key}.weights", choice) for key, choice in params.choices]
-    if params.pretrain.start is not None:
-        beginning = {"weights": params.pretrain.start}
-        pretrained = [choice for _, choice in params.choices if choice.weights == "pretrain"]
-        read += [("backbone.pretrain.start", choice.model_copy(update=beginning)) for choice in pretrained]
-    for key, choice in read:
+    for key, choice in params.checkpoints:
         where = f"{key} in params.yaml"
         if isinstance(choice.weights, File):
             _fetch(choice, context, where)
