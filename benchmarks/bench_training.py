@@ -7,7 +7,9 @@ says so where the package is missing (``uv pip install --group bench``). ``bare`
 memory. Rates are of the epochs after the first, in which images are decoded and workers start; the first is apart.
 
 The second table: what freezing saves. Below the frozen line there is a forward pass and nothing else, so a step cannot
-be faster than arithmetic allows: each block that is trained costs a forward pass and two of its size backward.
+be faster than arithmetic allows: each block that is trained costs a forward pass and two of its size backward. Without
+augmentation the outputs of frozen blocks are kept, and a step begins behind them: the last columns, beside the same
+options with nothing kept, and what the first pass over all images cost.
 
 ``--write`` puts the tables into the docs.
 """
@@ -21,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,19 +218,63 @@ def _range(values: list[float]) -> str:
 
 
 def freezing(name: str, problem: Problem, epochs: int) -> list[list[str]]:
-    """Images/s with the first blocks frozen, beside what arithmetic promises."""
+    """Images/s with the first blocks frozen, beside what arithmetic promises, and with their outputs kept."""
     network = problem.task.pretrained_network()
     blocks = list(network.row.blocks)
     work = _multiply_adds(network)
     whole = 3 * sum(work.values())
+    plain = _without_augmentation(problem)
     every = ours(problem, epochs).later
     rows = []
     for frozen in sorted({len(blocks) // 2, len(blocks) - 2, len(blocks) - 1, len(blocks)}):
         trained = sum(work[block] for block in blocks[frozen:])
         promised = whole / (sum(work.values()) + 2 * trained)
         rate = ours(problem, epochs, frozen_blocks=frozen).later
-        rows.append([name, f"{frozen} of {len(blocks)}", f"{rate:.1f}", f"{rate / every:.2f}", f"{promised:.2f}"])
+        with _nothing_kept():
+            unkept = ours(plain, epochs, frozen_blocks=frozen).later
+        with _keeping() as spent:
+            kept = ours(plain, epochs, frozen_blocks=frozen).later
+        row = [name, f"{frozen} of {len(blocks)}", f"{rate:.1f}", f"{rate / every:.2f}", f"{promised:.2f}"]
+        rows.append([*row, f"{unkept:.1f}", f"{kept:.1f}", f"{kept / unkept:.1f}", f"{sum(spent):.1f}"])
     return rows
+
+
+def _without_augmentation(problem: Problem) -> Problem:
+    options = problem.task.options.model_copy(update={"augment": "none"})
+    plain = replace(problem)
+    plain.__dict__["task"] = replace(problem.task, options=options)  # in the place of the cached one
+    return plain
+
+
+@contextmanager
+def _nothing_kept() -> Iterator[None]:
+    from pipeline.training.frozen_prefix import FrozenPrefix
+
+    kept, FrozenPrefix.kept = FrozenPrefix.kept, lambda *given, **named: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        FrozenPrefix.kept = kept  # type: ignore[method-assign]
+
+
+@contextmanager
+def _keeping() -> Iterator[list[float]]:
+    """Seconds that the outputs took, of training and validation images."""
+    from pipeline.training.frozen_prefix import FrozenPrefix
+
+    kept, seconds = FrozenPrefix.kept, []
+
+    def timed(*given: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        outputs = kept(*given, **named)
+        seconds.append(time.perf_counter() - started)
+        return outputs
+
+    FrozenPrefix.kept = timed  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        FrozenPrefix.kept = kept  # type: ignore[method-assign]
 
 
 def _multiply_adds(network: Any) -> dict[str, int]:
@@ -285,6 +331,7 @@ def main() -> None:
         "of the bare step",
     ]
     frozen = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
+    frozen += ["not augmented", "outputs kept", "× not kept", "first pass, s"]
     text = (
         f"{table(header, speeds)}\n\n{table(frozen, savings)}\n\n{CORES} threads, batches of {BATCH}, {given.images} "
         f"images; the first table holds medians of {given.turns} turn(s), the second one turn; {provenance()}."

@@ -61,7 +61,7 @@ class ImageBank:
             return self._squares(Manifest(self.manifest.frame.iloc[rows]), quiet=True).to(device)
         if self._kept is None:
             self._kept = self._squares(self.manifest, quiet=False)
-        self._kept = self._kept.to(self._home(device))
+        self._kept = self._kept.to(device if self._kept.is_cuda else home(self._kept.numel(), device))
         return self._kept[torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._kept.device)].to(device)
 
     def batches(self, steps: Sequence[np.ndarray], device: torch.device = CPU) -> Iterator[Tensor]:
@@ -100,12 +100,13 @@ class ImageBank:
             squares[row] = square
         return squares
 
-    def _home(self, device: torch.device) -> torch.device:
-        """Where kept squares lie: on the GPU that asks for them, unless they would take much of what it has left."""
-        if device.type != "cuda" or self._kept is None or self._kept.is_cuda:
-            return device
-        free, _ = torch.cuda.mem_get_info(device)
-        return device if self._kept.numel() <= GPU_SHARE * free else CPU
+
+def home(size: int, device: torch.device) -> torch.device:
+    """Where ``size`` bytes lie that ``device`` asks for: there, unless they would take much of what a GPU has left."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if size <= GPU_SHARE * free else CPU
 
 
 def as_tensor(image: np.ndarray) -> Tensor:

@@ -89,6 +89,11 @@ class Network(nn.Module):
         paths = self._paths(group)
         return {name: value for name, value in self.state_dict().items() if _under(name, paths)}
 
+    def end_of(self, group: str) -> nn.Module | None:
+        """The module that gives the group's output; None where that is not one module's."""
+        last = _at(self, self._paths(group)[-1])
+        return last if isinstance(last, nn.Module) else None
+
     def _paths(self, group: str) -> tuple[str, ...]:
         return (HEAD,) if group == HEAD else tuple(f"backbone.{path}" for path in self.row.blocks[group])
 

@@ -34,7 +34,8 @@ from pipeline.core.seeding import derive
 from pipeline.data.transforms import plain_view
 from pipeline.models.network import Network, State
 from pipeline.scale.processes import Processes
-from pipeline.training.augmentation import random_view, strong_view
+from pipeline.training.augmentation import random_view, resolved, strong_view
+from pipeline.training.frozen_prefix import FrozenPrefix, KeptOutputs
 from pipeline.training.objectives import Batch, CrossEntropy, Drawn, Images, Objective, Stream, View
 from pipeline.training.options import EngineOptions
 from pipeline.training.phases import Phase
@@ -276,7 +277,7 @@ class _Loop:
         self.network.zero_grad(set_to_none=True)
         self.objective.zero_grad(set_to_none=True)
         optimizer = self._optimizer(phase)
-        self.joined = cast(Network, self.processes.joined(self.network))
+        self._place_start(phase)
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
         if state.start is None and phase.l2_sp:
@@ -290,6 +291,35 @@ class _Loop:
             self.checkpoints.save(state, self.network, self.objective, optimizer)
         if state.best is not None:
             self.network.load_state_dict(state.best)
+
+    def _place_start(self, phase: Phase) -> None:
+        """Steps and scores begin with the images or, where the outputs of frozen blocks can be kept, behind these."""
+        self.main, self.judged = Stream(self.train), self.val
+        self.joined, self.scored = cast(Network, self.processes.joined(self.network)), cast(nn.Module, self.network)
+        prefix = FrozenPrefix.of(self.network, phase, self.preprocessing.size_px) if self.processes.is_alone else None
+        if prefix is None:
+            return
+        left_mb = float(self.options.memory_mb)
+        if self._images_look_the_same():
+            with self._autocast():
+                outputs = self._outputs(prefix, self.train, left_mb)
+            if outputs is not None:
+                self.main = Stream(outputs.labelled(self.train.labels), ("kept",))
+                self.joined = cast(Network, prefix.rest)
+                left_mb -= outputs.megabytes
+        if self.val and (outputs := self._outputs(prefix, self.val, left_mb)) is not None:
+            self.judged, self.scored = outputs.labelled(self.val.labels), prefix.rest
+
+    def _outputs(self, prefix: FrozenPrefix, images: Images, budget_mb: float) -> KeptOutputs | None:
+        outputs = prefix.kept(images, self.device, batch_size=4 * self.options.batch_size, budget_mb=budget_mb)
+        if outputs is not None:
+            print(f"  outputs of frozen blocks kept: {len(images):,} images, {outputs.megabytes:,.0f} MB", flush=True)
+        return outputs
+
+    def _images_look_the_same(self) -> bool:
+        """Is all that a step needs of an image what the network makes of its plain view?"""
+        alone = self.objective.is_mean_over_rows and not self.objective.streams
+        return alone and resolved(self.options.augment, self.preprocessing) == "none"
 
     def _keep_to_the_deadline(self, phase: Phase) -> None:
         if self.deadline_s is not None and self.processes.of_first(time.time() > self.deadline_s):
@@ -312,7 +342,7 @@ class _Loop:
         }
         terms: list[dict[str, Tensor]] = []
         rows_of_steps = _draws(len(self.train), self.batch_size, self.steps_per_epoch, generator)
-        fetched = self._fetched(Stream(self.train), rows_of_steps[:, self.rows.start : self.rows.stop])
+        fetched = self._fetched(self.main, rows_of_steps[:, self.rows.start : self.rows.stop])
         fetched_of_streams = {name: self._fetched(self.objective.streams[name], drawn[name]) for name in drawn}
         for step, main in enumerate(fetched):
             done = state.epoch * self.steps_per_epoch + step
@@ -365,19 +395,20 @@ class _Loop:
     def _viewed(self, fetched: _Fetched, generator: torch.Generator) -> Drawn:
         """One step's images in their stream's views."""
         stream, rows, squares = fetched
-        views = tuple(
-            self._view(squares, kind, generator).contiguous(memory_format=memory_format(self.device))
-            for kind in stream.views
-        )
+        views = tuple(self._view(squares, kind, generator) for kind in stream.views)
         labels = torch.from_numpy(stream.images.labels[rows]).to(self.device)
         return Drawn(views, labels, torch.from_numpy(rows).to(self.device))
 
     def _view(self, squares: Tensor, kind: View, generator: torch.Generator) -> Tensor:
+        if kind == "kept":
+            return squares
         if kind == "plain":
-            return plain_view(squares, self.preprocessing)
-        make = random_view if kind == "random" else strong_view
-        rows = None if self.processes.is_alone else self.rows
-        return make(squares, self.preprocessing, self.options.augment, generator, rows)
+            view = plain_view(squares, self.preprocessing)
+        else:
+            make = random_view if kind == "random" else strong_view
+            rows = None if self.processes.is_alone else self.rows
+            view = make(squares, self.preprocessing, self.options.augment, generator, rows)
+        return view.contiguous(memory_format=memory_format(self.device))
 
     def _hold_to_start(self, phase: Phase) -> None:
         """The gradient of L²-SP, added where a weight has one."""
@@ -430,10 +461,10 @@ class _Loop:
         state.breaches.append(f"Epoch {state.epoch} of phase {phase.name} was taken back: {breach}")
 
     def _score(self) -> Score | None:
-        if not self.val:
+        if not self.judged:
             return None
         return score(
-            self.network, self.val, self.device, batch_size=4 * self.options.batch_size, processes=self.processes
+            self.scored, self.judged, self.device, batch_size=4 * self.options.batch_size, processes=self.processes
         )
 
     def _keep_if_best(self, phase: Phase, found: Score | None) -> None:
@@ -541,7 +572,7 @@ def set_modes(network: Network, phase: Phase) -> None:
 
 @torch.no_grad()
 def score(
-    network: Network, images: Images, device: torch.device, *, batch_size: int, processes: Processes = ALONE
+    network: nn.Module, images: Images, device: torch.device, *, batch_size: int, processes: Processes = ALONE
 ) -> Score:
     """Mean cross-entropy and accuracy on unaugmented views; leaves the network in eval mode.
 

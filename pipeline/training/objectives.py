@@ -17,8 +17,9 @@ from pipeline.data.loading import ImageBank
 from pipeline.models.network import Network
 from pipeline.training.phases import Phase
 
-View = Literal["plain", "random", "strong"]
-"""``plain``: no augmentation; ``random``: as the options say; ``strong``: beyond that, with colour and a cut-out."""
+View = Literal["plain", "random", "strong", "kept"]
+"""``plain``: no augmentation; ``random``: as the options say; ``strong``: beyond that, with colour and a cut-out;
+``kept``: no image but what frozen blocks made of it (:mod:`pipeline.training.frozen_prefix`)."""
 
 UNLABELLED = -1
 """Class number of an image without a label."""
@@ -68,7 +69,7 @@ class Batch(NamedTuple):
     """What one step works with."""
 
     images: Tensor
-    """Normalised float32 [B, 3, S, S]."""
+    """Normalised float32 [B, 3, S, S]; outputs of frozen blocks, [B, ...], where the network begins behind these."""
     labels: Tensor
     """int64 [B]"""
     rows: Tensor

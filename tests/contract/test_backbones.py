@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.models.backbones import BACKBONES
 from pipeline.models.network import Network, build_backbone
+from pipeline.training.engine import set_modes
+from pipeline.training.frozen_prefix import FrozenPrefix, KeptOutputs
+from pipeline.training.phases import Phase, discriminative
 
 SIZE_PX = {"small_cnn": 32, "inception_v3": 96, "vit_b_16": 224}
 """Smaller than in earnest where the architecture allows it, to be quick."""
@@ -44,3 +48,40 @@ def test_blocks_run_from_input_to_output(network: Network) -> None:
     defined = [name for name, _ in network.named_parameters()]
     if network.row.name != "vit_b_16":  # its class token is defined before the patches it is put beside
         assert defined == order
+
+
+ENDS_NOT = {("vit_b_16", 1), ("vgg16", 7)}
+"""Blocks, by how many are frozen, whose outputs are not kept: no module's own, and behind dropout of no block."""
+
+
+@torch.no_grad()
+def test_behind_each_block_the_rest_answers_alike(network: Network) -> None:
+    """From a block's kept outputs the other blocks make what they make of the images, in training mode too, where the
+    rest has dropout of its own: training may begin there.
+    """
+    size = SIZE_PX.get(network.row.name, 64)
+    blocks = tuple(network.row.blocks)
+    network.to(memory_format=torch.channels_last).head.weight.normal_()
+    views = torch.randn(3, 3, size, size).contiguous(memory_format=torch.channels_last)
+    ends = []
+    for frozen in range(1, len(blocks) + 1):
+        phase = Phase("tune", 1, discriminative(blocks, head=1, last=1, frozen=frozen))
+        prefix = FrozenPrefix.of(network, phase, size)
+        ends.append(prefix and prefix.end)
+        if prefix is None:
+            continue
+        found = prefix.outputs(views)
+        kept = KeptOutputs(3, found, torch.device("cpu"))
+        kept.fill(np.arange(3), found)
+        for training in (False, True):
+            if training:
+                set_modes(network, phase)
+            (outputs,) = kept.batches([np.array([2, 0])], torch.device("cpu"))
+            torch.manual_seed(0)
+            expected = network(views[[2, 0]])
+            torch.manual_seed(0)
+            torch.testing.assert_close(prefix.rest(outputs), expected, rtol=1e-5, atol=1e-6)
+        network.eval()
+    told = {(network.row.name, k + 1) for k in range(len(ends)) if ends[k] is (ends[k - 1] if k else None)}
+    assert told == {named for named in ENDS_NOT if named[0] == network.row.name}
+    network.to(memory_format=torch.contiguous_format)

@@ -10,7 +10,8 @@ for the weights of the trainable blocks; frozen blocks keep weights and BatchNor
 
 Helps: some ten to a hundred images per class, target not too far from what the backbone was trained on.
 Hurts: where early features do not fit (other spectra, textures, drawings): use lp_ft or full.
-Cost: as lp_ft, less the backward pass through the frozen blocks.
+Cost: as lp_ft, less the backward pass through the frozen blocks; without augmentation, less the forward pass through
+them too, but for one over all images, as their outputs are kept (``train.memory_mb``).
 """
 
 from __future__ import annotations
