@@ -6,12 +6,7 @@ core, random crops and mirrors, the eager network. ``Lightning`` puts the same l
 says so where the package is missing (``uv pip install --group bench``). ``bare`` is the step alone, on one batch in
 memory. Rates are of the epochs after the first, in which images are decoded and workers start; the first is apart.
 
-The second table: what freezing saves. Below the frozen line there is a forward pass and nothing else, so a step cannot
-be faster than arithmetic allows: each block that is trained costs a forward pass and two of its size backward. Without
-augmentation the outputs of frozen blocks are kept, and a step begins behind them: the last columns, beside the same
-options with nothing kept, and what the first pass over all images cost.
-
-``--write`` puts the tables into the docs.
+``--write`` puts the table into the docs.
 """
 
 from __future__ import annotations
@@ -23,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +179,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-# -- the tables --------------------------------------------------------------------------------------------------------
+# -- the table ---------------------------------------------------------------------------------------------------------
 
 
 def compared(name: str, problem: Problem, photos: Path, epochs: int, turns: int) -> list[list[str]]:
@@ -217,92 +212,6 @@ def _range(values: list[float]) -> str:
     return f"{min(values):.1f}–{max(values):.1f}"
 
 
-def freezing(name: str, problem: Problem, epochs: int) -> list[list[str]]:
-    """Images/s with the first blocks frozen, beside what arithmetic promises, and with their outputs kept."""
-    network = problem.task.pretrained_network()
-    blocks = list(network.row.blocks)
-    work = _multiply_adds(network)
-    whole = 3 * sum(work.values())
-    plain = _without_augmentation(problem)
-    every = ours(problem, epochs).later
-    rows = []
-    for frozen in sorted({len(blocks) // 2, len(blocks) - 2, len(blocks) - 1, len(blocks)}):
-        trained = sum(work[block] for block in blocks[frozen:])
-        promised = whole / (sum(work.values()) + 2 * trained)
-        rate = ours(problem, epochs, frozen_blocks=frozen).later
-        with _nothing_kept():
-            unkept = ours(plain, epochs, frozen_blocks=frozen).later
-        with _keeping() as spent:
-            kept = ours(plain, epochs, frozen_blocks=frozen).later
-        row = [name, f"{frozen} of {len(blocks)}", f"{rate:.1f}", f"{rate / every:.2f}", f"{promised:.2f}"]
-        rows.append([*row, f"{unkept:.1f}", f"{kept:.1f}", f"{kept / unkept:.1f}", f"{sum(spent):.1f}"])
-    return rows
-
-
-def _without_augmentation(problem: Problem) -> Problem:
-    options = problem.task.options.model_copy(update={"augment": "none"})
-    plain = replace(problem)
-    plain.__dict__["task"] = replace(problem.task, options=options)  # in the place of the cached one
-    return plain
-
-
-@contextmanager
-def _nothing_kept() -> Iterator[None]:
-    from pipeline.training.frozen_prefix import FrozenPrefix
-
-    kept, FrozenPrefix.kept = FrozenPrefix.kept, lambda *given, **named: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        FrozenPrefix.kept = kept  # type: ignore[method-assign]
-
-
-@contextmanager
-def _keeping() -> Iterator[list[float]]:
-    """Seconds that the outputs took, of training and validation images."""
-    from pipeline.training.frozen_prefix import FrozenPrefix
-
-    kept, seconds = FrozenPrefix.kept, []
-
-    def timed(*given: Any, **named: Any) -> Any:
-        started = time.perf_counter()
-        outputs = kept(*given, **named)
-        seconds.append(time.perf_counter() - started)
-        return outputs
-
-    FrozenPrefix.kept = timed  # type: ignore[method-assign]
-    try:
-        yield seconds
-    finally:
-        FrozenPrefix.kept = kept  # type: ignore[method-assign]
-
-
-def _multiply_adds(network: Any) -> dict[str, int]:
-    """Of each block's convolutions and linear layers, for one image."""
-    work = dict.fromkeys(network.row.blocks, 0)
-    hooks = []
-
-    def counts(block: str) -> Callable[..., None]:
-        def note(module: nn.Module, _: Any, out: torch.Tensor) -> None:
-            weight = module.weight
-            places = out[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
-            work[block] += weight.numel() * places
-
-        return note
-
-    for block in work:
-        hooks += [
-            module.register_forward_hook(counts(block))
-            for module in network.modules_of(block)
-            if isinstance(module, nn.Conv2d | nn.Linear)
-        ]
-    with torch.inference_mode():
-        network.eval()(torch.zeros(1, 3, SIDE, SIDE))
-    for hook in hooks:
-        hook.remove()
-    return work
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=384)
@@ -313,14 +222,13 @@ def main() -> None:
     if not REALDATA.is_dir():
         sys.exit(f"No data sets in {REALDATA}; set GRAFTLINE_REALDATA.")
     torch.set_num_threads(CORES)
-    speeds, savings = [], []
+    rows = []
     for name in BACKBONES:
         with temporary_workspace() as folder:
-            problem, photos = _problem(folder, name, given.images)
+            problem, photos = a_problem(folder, name, given.images)
             torch.set_num_threads(CORES)
-            speeds += compared(name, problem, photos, given.epochs, given.turns)
-            savings += freezing(name, problem, given.epochs)
-            print(*speeds, *savings, sep="\n", flush=True)
+            rows += compared(name, problem, photos, given.epochs, given.turns)
+            print(*rows, sep="\n", flush=True)
     header = [
         "backbone",
         "loop",
@@ -330,18 +238,16 @@ def main() -> None:
         "of the better peer",
         "of the bare step",
     ]
-    frozen = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
-    frozen += ["not augmented", "outputs kept", "× not kept", "first pass, s"]
     text = (
-        f"{table(header, speeds)}\n\n{table(frozen, savings)}\n\n{CORES} threads, batches of {BATCH}, {given.images} "
-        f"images; the first table holds medians of {given.turns} turn(s), the second one turn; {provenance()}."
+        f"{table(header, rows)}\n\n{CORES} threads, batches of {BATCH}, {given.images} images; "
+        f"medians of {given.turns} turn(s); {provenance()}."
     )
     print(text)
     if given.write:
         replace_section(REPOSITORY / "docs" / "performance.md", "training", text)
 
 
-def _problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
+def a_problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
     """A workspace with ``count`` photos for training and some for validation, and the former as folders of classes."""
     root = unpacked("rsscn7", folder / "images")
     chosen = class_folders(root)
