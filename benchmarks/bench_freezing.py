@@ -141,8 +141,8 @@ def main() -> None:
     header = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
     header += ["not augmented", "outputs kept", "× not kept", "first pass, s"]
     text = (
-        f"{table(header, rows)}\n\n{CORES} threads, batches of {BATCH}, {given.images} images, later epochs; one turn of the "
-        f"augmented, medians of {given.turns} of the others; {provenance()}."
+        f"{table(header, rows)}\n\n{CORES} threads, batches of {BATCH}, {given.images} images, later epochs; one turn "
+        f"of the augmented, medians of {given.turns} of the others; {provenance()}."
     )
     print(text)
     if given.write:

@@ -1,4 +1,4 @@
-"""A workspace: making one, and saying how it stands."""
+"""Making a workspace."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import params
-from pipeline.catalog import CATALOG
 from pipeline.core import files
 from pipeline.core.errors import ParamsError, WorkspaceError
-from pipeline.gates._base import Verdict
 from pipeline.graph import dvcfile, outside
-
-if TYPE_CHECKING:
-    from pipeline.release.history import Entry, History
 
 TEMPLATES = Path(__file__).parent / "templates"
 PRESETS = ("digits", "photos")
@@ -60,49 +55,6 @@ def create(
             "auto tries what learns from both"
         )
     yield f"next: graftline doctor -C {_quoted(folder)}, then graftline run -C {_quoted(folder)}"
-
-
-def status(workspace: Path) -> Iterator[str]:
-    """What is stale and why, what became of the verdict, who is champion, what to type next."""
-    from pipeline.graph import through_dvc, torn
-    from pipeline.release import decide
-    from pipeline.release.history import History
-
-    settings, history = params.load(workspace), History(workspace)
-    if not dvcfile.in_step(workspace, settings):
-        yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
-    stale, decided = through_dvc.stale(workspace), None
-    if not stale:
-        yield "stages     all up to date"
-        decided = decide.decision(workspace, settings.model)
-        if (told := _verdict_told(workspace, decided, history)) is not None:
-            yield f"verdict    {told}"
-    elif not (workspace / torn.LOCK).is_file():
-        yield "stages     none has run yet"  # DVC would call everything deleted
-    else:
-        yield from _stale_lines(stale)
-    yield f"champion   {history.champion_line(settings.model) or 'none yet'}"
-    yield "next       change the data or params.yaml, then graftline run" if decided else "next       graftline run"
-
-
-def _verdict_told(workspace: Path, decided: Entry | None, history: History) -> str | None:
-    """One that waits, or that holds its model; of a model that was promoted, the champion's line tells."""
-    if decided is not None:
-        is_held = decided.action == "held" and not history.is_overruled(decided.model, decided.version)
-        return f"v{decided.version} held · {decided.reason}" if is_held else None
-    path = workspace / CATALOG["verdict"].path
-    if not path.is_file():
-        return None
-    return f"{'passed' if Verdict.load(path).passed else 'failed'}, and nothing decided on it yet"
-
-
-def _stale_lines(stale: dict[str, list[str]]) -> Iterator[str]:
-    for name, reasons in stale.items():
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
-
-
-# -- making one --------------------------------------------------------------------------------------------------------
 
 
 def _refuse_existing(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import CURRENT, Workspace, app, say
+from pipeline.cli.app import CURRENT, Workspace, app, say, say_json
 
 if TYPE_CHECKING:
     from pipeline.params import Settings
@@ -31,11 +31,18 @@ def init(
 
 
 @app.command()
-def status(workspace: Workspace = CURRENT) -> None:
+def status(
+    workspace: Workspace = CURRENT,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
     """What is stale and why, who is champion, and what to type next."""
-    from pipeline import workspace as workspaces
+    from pipeline.standing import standing
 
-    for line in workspaces.status(workspace):
+    found = standing(workspace)
+    if as_json:
+        say_json(found.record)
+        return
+    for line in found.lines:
         say(line)
 
 

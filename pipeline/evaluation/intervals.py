@@ -63,6 +63,21 @@ def difference(first: tuple[int, int], second: tuple[int, int], comparisons: int
     return Interval(max(-1.0, apart - below), min(1.0, apart + above))
 
 
+def mean_of_shares(hits: NDArray[np.int64], trials: NDArray[np.int64]) -> Interval:
+    """Price and Bonett's interval of the mean of independent shares, ``hits`` of ``trials`` [shares], each with trials.
+
+    Wald's with 4 more trials, half of them hits, divided among the shares: it stays sensible where one, or each, is all
+    or nothing (Price and Bonett, "An improved confidence interval for a linear function of binomial proportions",
+    Computational Statistics & Data Analysis 45, 2004).
+    """
+    count = len(hits)
+    drawn = trials + 4 / count
+    shares = (hits + 2 / count) / drawn
+    reach = Z * math.sqrt((shares * (1 - shares) / drawn).sum()) / count
+    middle, share = float(shares.mean()), float((hits / trials).mean())
+    return Interval(max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach)))
+
+
 def paired_difference(first: int, second: int, trials: int) -> Interval:
     """Tango's score interval of (``first`` − ``second``) / ``trials``, two shares of the same images.
 

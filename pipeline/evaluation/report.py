@@ -118,7 +118,7 @@ class LabelReview(Document):
 
 class Metrics(Document):
     """``reports/metrics.json``. Rates in [0, 1]; ``_low`` and ``_high`` bound 95 % intervals over test images: Wilson's
-    of the accuracy, by bootstrap of what is a mean over classes.
+    of the accuracy, Price and Bonett's of the balanced accuracy, by bootstrap of F1.
 
     Everything is None where no labelled test image exists; ``notes`` then says so.
     """

@@ -45,16 +45,16 @@ class Answers(NamedTuple):
 def overall(answers: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
     """The flat figures of :class:`~pipeline.evaluation.report.Metrics`, with their intervals.
 
-    Of the accuracy, a share of images, by Wilson: images that are all answered rightly have no width when resampled.
+    Of shares of images, and of their mean over classes, by formula: resampling gives no width where all answers are
+    right, as it still does for F1.
     """
-    confusion = answers.confusion
-    bootstrapped = {"balanced_accuracy": metrics.balanced_accuracy, "f1_macro": metrics.f1_macro}
-    bounds = intervals.of_confusion(confusion, bootstrapped, resamples=resamples, seed=seed)
+    confusion, images = answers.confusion, answers.confusion.sum(1)
+    bounds = intervals.of_confusion(confusion, {"f1_macro": metrics.f1_macro}, resamples=resamples, seed=seed)
     around = intervals.wilson(int(answers.correct.sum()), len(answers.labels))
     assert around is not None, "there is at least one image"
     bounds["accuracy"] = around
-    figures: dict[str, Any] = {"accuracy": float(metrics.accuracy(confusion))}
-    figures |= {name: float(score(confusion)) for name, score in bootstrapped.items()}
+    bounds["balanced_accuracy"] = intervals.mean_of_shares(np.diagonal(confusion)[images > 0], images[images > 0])
+    figures: dict[str, Any] = {name: float(getattr(metrics, name)(confusion)) for name in bounds}
     for name, (low, high) in bounds.items():
         figures |= {f"{name}_low": low, f"{name}_high": high}
     for name, scores in (("precision", metrics.precisions(confusion)), ("recall", metrics.recalls(confusion))):

@@ -51,6 +51,11 @@ class Entry(Document):
         what = f"{words} {self.model} v{self.version}{before}"
         return f"{self.sequence:>4}  {self.time[:19]}  {what} · {self.reason} · {self.actor}"
 
+    @property
+    def champion_line(self) -> str:
+        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, of a decision that made a champion."""
+        return f"{self.model} v{self.version} since {self.time[:19]} · {self.reason}"
+
 
 class History:
     """The decisions of one workspace, oldest first. Reads the file when first asked."""
@@ -143,11 +148,6 @@ class History:
         """
         chosen = [entry for entry in self.entries if entry.action != "held" and model in (None, entry.model)]
         return chosen[-1] if chosen else None
-
-    def champion_line(self, model: str | None = None) -> str | None:
-        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, of :meth:`last_champion`."""
-        last = self.last_champion(model)
-        return None if last is None else f"{last.model} v{last.version} since {last.time[:19]} · {last.reason}"
 
     def lines(self) -> list[str]:
         """For people, oldest first; says so where lines could not be read."""

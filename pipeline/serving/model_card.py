@@ -65,7 +65,7 @@ with the answers they must get: compare after every deployment.
 Not scored: {{ metrics.notes|join("; ") }}.
 {% else %}
 On {{ metrics.images|count }} labelled test images of the target domain, by ONNX Runtime on this file. Intervals are
-95 %: Wilson; of balanced accuracy and F1 by bootstrap over test images.
+95 %: Wilson; of balanced accuracy Price and Bonett; of F1 by bootstrap over test images.
 
 | Figure | Value | 95 % interval |
 |---|---:|---:|

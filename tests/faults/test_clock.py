@@ -84,9 +84,9 @@ def test_the_history_is_in_the_order_of_what_happened(
         "promoted digits v3 (before: v2)",
         "rolled back to digits v2 (before: v3)",
     ] == told
-    line = History(workspace).champion_line("digits")
-    assert line is not None
-    assert line.startswith("digits v2 since ")
+    champion = History(workspace).last_champion("digits")
+    assert champion is not None
+    assert champion.champion_line.startswith("digits v2 since ")
 
 
 def test_a_rollback_chooses_the_champion_before(workspace: Path) -> None:

@@ -1,4 +1,4 @@
-"""``graftline init`` and ``graftline status``: what a new workspace holds, and what is said of it."""
+"""``graftline init``: what a new workspace holds."""
 
 from __future__ import annotations
 
@@ -134,14 +134,6 @@ def test_a_tool_that_fails_without_a_word(tmp_path, monkeypatch):
         create(tmp_path / "new")
 
 
-def test_status_of_a_fresh_workspace(tmp_path):
-    """Nothing was deleted or modified in it, as DVC would have it."""
-    create(tmp_path / "new", preset="digits")
-    said = list(workspace.status(tmp_path / "new"))
-
-    assert ["stages     none has run yet", "champion   none yet", "next       graftline run"] == said
-
-
 def test_images_under_dvc(tmp_path, photos):
     """Where asked, images from outside are imported into the workspace, and those inside are added in place."""
     create(tmp_path / "new", target=str(photos), version_data=True)
@@ -204,15 +196,3 @@ def test_a_tool_that_fails_is_quoted(tmp_path, monkeypatch):
         create(tmp_path / "new")
     assert "git" in caught.value.expected + caught.value.found
     assert not (tmp_path / "new/params.yaml").exists()
-
-
-def test_status_tells_of_a_dvc_yaml_out_of_step(tmp_path, without_tools, monkeypatch):
-    """And what mends it."""
-    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {})
-    create(tmp_path / "new")
-    params.assign(tmp_path / "new", ["ingest.source=null"])
-    (tmp_path / "new/dvc.yaml").write_text("stages: {}\n")
-    said = list(workspace.status(tmp_path / "new"))
-
-    assert "graftline render" in said[0]
-    assert "stages     all up to date" == said[1]

@@ -88,3 +88,37 @@ def test_the_mean_of_many_images_is_resampled_in_parts(monkeypatch):
     whole = intervals.of_mean(values, resamples=1000, seed=1)
     monkeypatch.setattr(intervals, "MAX_CELLS", 400 * 30)
     assert whole == pytest.approx(intervals.of_mean(values, resamples=1000, seed=1), abs=0.02)
+
+
+def test_the_mean_of_shares_stays_wide_where_all_is_right():
+    """Ten classes of six images, all right: about Wilson's of sixty of sixty, and not surely all."""
+    low, high = intervals.mean_of_shares(np.full(10, 6), np.full(10, 6))
+    assert 1.0 == high
+    assert pytest.approx(intervals.wilson(60, 60).low, abs=0.02) == low
+
+
+def test_the_mean_of_shares_is_as_wide_as_the_class_with_the_fewest_images():
+    """Two images say little of a class, however many the other has."""
+    low, _ = intervals.mean_of_shares(np.array([1000, 2]), np.array([1000, 2]))
+    assert low < 0.9
+    assert intervals.mean_of_shares(np.array([1000, 900]), np.array([1000, 900])).low > 0.995
+
+
+def test_the_mean_of_many_shares_is_the_usual_one():
+    """With many images it is the mean plus and minus 1.96 standard errors."""
+    hits, trials = np.array([9000, 4000, 700]), np.array([10000, 5000, 1000])
+    low, high = intervals.mean_of_shares(hits, trials)
+    shares = hits / trials
+    reach = 1.96 * np.sqrt((shares * (1 - shares) / trials).sum()) / 3
+    assert pytest.approx((shares.mean() - reach, shares.mean() + reach), abs=5e-4) == (low, high)
+
+
+def test_the_mean_of_shares_holds_the_truth_as_often_as_it_says():
+    """Over many draws of few images, of recalls from sure to poor, about 95 % of the intervals have the true mean."""
+    rng = np.random.default_rng(4)
+    trials = np.array([4, 30, 12, 8])
+    for recalls in ([0.99, 0.95, 0.9, 0.97], [0.6, 0.8, 0.3, 0.5], [1.0, 0.9, 1.0, 0.7]):
+        drawn = rng.binomial(trials, recalls, size=(2000, 4))
+        found = [intervals.mean_of_shares(hits, trials) for hits in drawn]
+        held = np.mean([low <= np.mean(recalls) <= high for low, high in found])
+        assert 0.93 <= held <= 0.995

@@ -112,11 +112,11 @@ def test_lines_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_champion_in_a_line(tmp_path: Path) -> None:
     """The last decision that was no hold says who is champion; before the first there is none."""
-    assert None is History(tmp_path).champion_line()
+    assert None is History(tmp_path).last_champion()
     decide(tmp_path, "promoted", 1, reason="all 9 gates passed")
     decide(tmp_path, "held", 2)
-    line = History(tmp_path).champion_line()
+    line = History(tmp_path).last_champion().champion_line
     assert line.startswith("digits v1 since 20")
     assert line.endswith(" · all 9 gates passed")
-    assert line == History(tmp_path).champion_line("digits")
-    assert None is History(tmp_path).champion_line("renamed")
+    assert line == History(tmp_path).last_champion("digits").champion_line
+    assert None is History(tmp_path).last_champion("renamed")
