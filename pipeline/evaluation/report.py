@@ -110,6 +110,8 @@ class LabelReview(Document):
     """Of them in doubt."""
     accuracy: float
     """Share of the labels that the classifier behind it agrees with, each image left out once: how far to trust it."""
+    trusted: bool = True
+    """Is it right often enough for its doubts to count? If not, there are no suspects."""
     unjudged: list[str]
     """Classes with too few labelled images to say anything."""
     named: list[Suspect]

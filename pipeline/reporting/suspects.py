@@ -33,6 +33,11 @@ def labels(workspace: Path, metrics: Json | None) -> LabelsInDoubt | None:
 
 def _counted(review: Json) -> str:
     """``7 of 1,204 labels in train and val are in doubt; …`` with how far the judge is to be trusted."""
+    if not review.get("trusted", True):  # written by an earlier release, it does not say
+        return (
+            f"No label is doubted: the classifier that would judge the {review['images']:,} in train and val agrees "
+            f"with {review['accuracy']:.1%} of them, hardly more than by chance; most doubts would be its own errors."
+        )
     trust = f"the classifier that judges them agrees with {review['accuracy']:.1%} of all"
     if not review["suspects"]:
         return f"None of {review['images']:,} labels in train and val; {trust}."

@@ -149,3 +149,35 @@ def test_equal_images_with_two_labels_are_no_numbers_gone_wrong():
     found = suspects.left_out(np.ones((40, 8), np.float32), labels, 2)
     assert np.isfinite(found).all()
     assert np.allclose(1, found.sum(1))
+
+
+def test_a_classifier_near_chance_doubts_nothing():
+    """Features that tell nothing of the classes speak against half of the labels; none is named, and it is said why."""
+    _, labels = blobs(300)
+    features = np.random.default_rng(3).normal(size=(300, 8)).astype(np.float32)
+
+    found = reviewed(features, labels)
+    assert (False, 0, []) == (found.trusted, found.suspects, found.named)
+    assert found.accuracy < 0.5
+    probabilities = suspects.left_out(features, labels, len(CLASSES))
+    assert len(suspects.in_doubt(probabilities, labels).rows) > 30, "they would have been many"
+
+
+def test_many_wrong_labels_do_not_silence_it():
+    """A quarter of all labels exchanged brings agreement down, and is told all the same."""
+    features, labels = blobs(300)
+    given = labels.copy()
+    wrong = np.random.default_rng(5).choice(300, 75, replace=False)
+    given[wrong] = (given[wrong] + 1) % len(CLASSES)
+
+    found = reviewed(features, given)
+    assert found.trusted
+    assert found.suspects > 50
+
+
+def test_skill_is_of_the_classes_that_are_judged():
+    """By mean recall: always naming the commonest class is chance, whatever its share."""
+    labels = np.array([0] * 90 + [1] * 10 + [2] * 3)
+    always = labels == 0
+    assert pytest.approx(0.0) == suspects._skill(always, labels, np.array([0, 1]))
+    assert pytest.approx(1.0) == suspects._skill(labels < 2, labels, np.array([0, 1]))
