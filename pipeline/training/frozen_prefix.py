@@ -24,13 +24,16 @@ from pipeline.training.phases import Phase
 
 DROPOUT = nn.modules.dropout._DropoutNd
 
+SIDES = (32, 96)
+"""Of blank images, in pixels, the first that is large enough: of 224 px one took as long as the last block of 32."""
+
 
 class FrozenPrefix:
     """The blocks that a phase leaves still, from the input on."""
 
     def __init__(self, network: Network, end: nn.Module, size_px: int) -> None:
         self._network, self.end = network, end
-        self.rest = Rest(network, end, size_px)
+        self.rest = Rest(network, end, self._least_side(size_px))
         """The network without them."""
 
     @classmethod
@@ -68,7 +71,11 @@ class FrozenPrefix:
         return outputs
 
     def outputs(self, views: Tensor) -> Tensor:
-        """[B, 3, S, S] → what the last frozen module gives, [B, ...]; nothing behind it is computed."""
+        """[B, 3, S, S] → what the last frozen module gives, [B, ...]; nothing behind it is computed.
+
+        Raises:
+            RuntimeError: no image passes that module.
+        """
         found: list[Tensor] = []
 
         def leave(module: nn.Module, given: object, output: Tensor) -> None:
@@ -81,6 +88,18 @@ class FrozenPrefix:
             except _Left:
                 return found[0]
         raise RuntimeError(f"the network did not call {type(self.end).__name__}, where its frozen blocks end")
+
+    @torch.no_grad()
+    def _least_side(self, size_px: int) -> int:
+        """Of the smallest blank image that passes the frozen blocks: many take any, vit_b_16 only its own size."""
+        device = next(self._network.parameters()).device
+        for side in (side for side in SIDES if side < size_px):
+            try:
+                self.outputs(torch.zeros((1, 3, side, side), device=device))
+                return side
+            except (AssertionError, RuntimeError):
+                continue
+        return size_px
 
 
 def _draws_before_end_of(group: str, network: Network) -> bool:
@@ -133,17 +152,17 @@ class KeptOutputs:
 class Rest(nn.Module):
     """Outputs of the frozen blocks, [B, ...] → logits [B, classes].
 
-    The network is run on one blank image, whose output the kept ones take the place of: what lies between blocks is
-    then computed as it is written in the architecture, whatever that is, at the price of one image's frozen blocks.
+    The network is run on one small blank image, whose output the kept ones take the place of: what lies between blocks
+    is then computed as it is written in the architecture, whatever that is.
     """
 
-    def __init__(self, network: Network, end: nn.Module, size_px: int) -> None:
+    def __init__(self, network: Network, end: nn.Module, blank_px: int) -> None:
         super().__init__()
         self.network = network
         self._end = (end,)  # in a tuple, as torch would make it a part of this module too
-        self._size_px = size_px
+        self._blank_px = blank_px
 
     def forward(self, outputs: Tensor) -> Tensor:
-        blank = torch.zeros((1, 3, self._size_px, self._size_px), device=outputs.device)
+        blank = torch.zeros((1, 3, self._blank_px, self._blank_px), device=outputs.device)
         with self._end[0].register_forward_hook(lambda module, given, output: outputs):
             return cast(Tensor, self.network(blank))
