@@ -36,9 +36,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """What is stale and why, who is champion, and what to type next."""
-    from pipeline.standing import standing
+    from pipeline.status import status_of
 
-    found = standing(workspace)
+    found = status_of(workspace)
     if as_json:
         say_json(found.record)
         return

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -25,9 +23,6 @@ Threads = Literal["auto"] | Annotated[int, Field(gt=0)]
 
 SMALL_IMAGE_PX = 64
 """Up to this size one thread is the fast choice: the work per layer is too small to share."""
-
-TRACES = {"cuda": ("nvidia[0-9]*", "kfd", "dxg", "nvhost-gpu", "nvgpu"), "xpu": ("dri/renderD*", "dxg")}
-"""What drivers leave in /dev. AMD's cards are ``cuda`` to torch, too; dxg is WSL's, the last two are small boards'."""
 
 BYTES_PER_PIXEL_BYTE = 48
 """Memory of a batch at work, by that of its pixels in float32: it was 33 with mobilenet_v2 and 18 with resnet18."""
@@ -53,16 +48,6 @@ def choose(requested: str = "auto") -> torch.device:
             where="runtime.device in params.yaml",
             remedy="Set it to 'auto', or install a torch build for that device.",
         ) from error
-
-
-def may_be_there(requested: str) -> bool:
-    """Without torch, whose import takes a second: False where there is no trace of the device."""
-    kind = requested.partition(":")[0]
-    if kind == "mps":
-        return sys.platform == "darwin"
-    if kind in TRACES:
-        return sys.platform == "win32" or any(next(Path("/dev").glob(trace), None) for trace in TRACES[kind])
-    return True
 
 
 def _best() -> str:

@@ -20,7 +20,8 @@ from pipeline.data.transforms import plain_view, training_side_px, training_squa
 CPU = torch.device("cpu")
 
 GPU_SHARE = 0.25
-"""Of a GPU's free memory, at most, goes to one bank's images: networks and their gradients need the rest."""
+"""Of a GPU's free memory, at most, goes to one bank's images, or to what frozen blocks made of them: networks and their
+gradients need the rest."""
 
 
 class ImageBank:
@@ -61,7 +62,7 @@ class ImageBank:
             return self._squares(Manifest(self.manifest.frame.iloc[rows]), quiet=True).to(device)
         if self._kept is None:
             self._kept = self._squares(self.manifest, quiet=False)
-        self._kept = self._kept.to(device if self._kept.is_cuda else home(self._kept.numel(), device))
+        self._kept = self._kept.to(device if self._kept.is_cuda else placement(self._kept.numel(), device))
         return self._kept[torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._kept.device)].to(device)
 
     def batches(self, steps: Sequence[np.ndarray], device: torch.device = CPU) -> Iterator[Tensor]:
@@ -101,7 +102,7 @@ class ImageBank:
         return squares
 
 
-def home(size: int, device: torch.device) -> torch.device:
+def placement(size: int, device: torch.device) -> torch.device:
     """Where ``size`` bytes lie that ``device`` asks for: there, unless they would take much of what a GPU has left."""
     if device.type != "cuda":
         return device

@@ -65,6 +65,15 @@ def weighted(scores: Floats, confusion: Integers) -> Floats:
     return (np.nan_to_num(scores) * images).sum(-1) / images.sum(-1)
 
 
+def cohen_kappa(confusion: Integers) -> Floats:
+    """Agreement beyond chance, (p_o − p_e) / (1 − p_e): 0 for answers that do not depend on the image, 1 where all are
+    right; NaN where labels and answers are all of one class (Cohen 1960).
+    """
+    images = confusion.sum((-2, -1))
+    by_chance = _ratio((confusion.sum(-1) * confusion.sum(-2)).sum(-1), images**2)
+    return _ratio(accuracy(confusion) - by_chance, 1 - by_chance)
+
+
 def f1_macro(confusion: Integers) -> Floats:
     return macro(f1_scores(confusion), confusion)
 

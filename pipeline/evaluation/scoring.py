@@ -49,12 +49,18 @@ def overall(answers: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
     right, as it still does for F1.
     """
     confusion, images = answers.confusion, answers.confusion.sum(1)
-    bounds = intervals.of_confusion(confusion, {"f1_macro": metrics.f1_macro}, resamples=resamples, seed=seed)
     around = intervals.wilson(int(answers.correct.sum()), len(answers.labels))
     assert around is not None, "there is at least one image"
-    bounds["accuracy"] = around
-    bounds["balanced_accuracy"] = intervals.mean_of_shares(np.diagonal(confusion)[images > 0], images[images > 0])
-    figures: dict[str, Any] = {name: float(getattr(metrics, name)(confusion)) for name in bounds}
+    bounds = {
+        "accuracy": around,
+        "balanced_accuracy": intervals.mean_of_shares(np.diagonal(confusion)[images > 0], images[images > 0]),
+        **intervals.of_confusion(confusion, {"f1_macro": metrics.f1_macro}, resamples=resamples, seed=seed),
+    }
+    figures: dict[str, Any] = {
+        "accuracy": float(metrics.accuracy(confusion)),
+        "balanced_accuracy": float(metrics.balanced_accuracy(confusion)),
+        "f1_macro": float(metrics.f1_macro(confusion)),
+    }
     for name, (low, high) in bounds.items():
         figures |= {f"{name}_low": low, f"{name}_high": high}
     for name, scores in (("precision", metrics.precisions(confusion)), ("recall", metrics.recalls(confusion))):

@@ -10,7 +10,7 @@ https://arxiv.org/abs/1911.00068) on features of the frozen backbone:
    class belong to each other class.
 3. So many images, those with the largest margin, are in doubt ("prune by noise rate").
 
-Where the classifier is hardly better than chance (:data:`LEAST_SKILL`), no label is doubted: most of what it would name
+Where the classifier is hardly better than chance (:data:`LEAST_KAPPA`), no label is doubted: most of what it would name
 are its own errors.
 
 What is found is where labels and features disagree: a wrong label, an ambiguous image, or a class the backbone does not
@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.core.seeding import unit
 from pipeline.data.manifest import Manifest
+from pipeline.evaluation import metrics
 from pipeline.evaluation.report import LabelReview, Suspect
 
 PENALTIES = np.geomspace(1e2, 1e-4, 13)
@@ -37,9 +38,9 @@ PENALTIES = np.geomspace(1e2, 1e-4, 13)
 ENOUGH = 10
 """Labelled images that a class needs for its labels to be judged: of fewer, one left out is missed too much."""
 
-LEAST_SKILL = 0.25
-"""Of the way from chance to the given labels, by mean recall over the classes that are judged, that the classifier must
-have gone for its doubts to count: 0.63 of two classes, 0.33 of ten. Not more, as wrong labels bring it down, too."""
+LEAST_KAPPA = 0.25
+"""Cohen's κ of its answers and the given labels that the classifier must reach for its doubts to count: two classes of
+equal size five eighths right. Not more, as wrong labels bring it down, too."""
 
 NAMED = 24
 """Suspects at most that the report names."""
@@ -77,24 +78,18 @@ def review(
         return None
     with threadpool_limits(1):  # sums over several threads round differently
         probabilities = left_out(features[rows], labels, len(classes))
-    right, judged = probabilities.argmax(1) == labels, counts >= ENOUGH
-    trusted = _skill(right, labels, np.flatnonzero(judged)) >= LEAST_SKILL
+    answers = probabilities.argmax(1)
+    trusted = bool(metrics.cohen_kappa(metrics.confusion_matrix(labels, answers, len(classes))) >= LEAST_KAPPA)
     doubts = in_doubt(probabilities, labels) if trusted else NO_DOUBTS
     named = zip(rows[doubts.rows[:NAMED]], doubts.rows, doubts.classes, strict=False)
     return LabelReview(
         images=len(rows),
         suspects=len(doubts.rows),
-        accuracy=float(right.mean()),
+        accuracy=float((answers == labels).mean()),
         trusted=trusted,
-        unjudged=[classes[number] for number in np.flatnonzero((counts > 0) & ~judged)],
+        unjudged=[classes[number] for number in np.flatnonzero((counts > 0) & (counts < ENOUGH))],
         named=[_suspect(frame.loc[row], classes[other], probabilities[number, other]) for row, number, other in named],
     )
-
-
-def _skill(right: NDArray[np.bool_], labels: NDArray[np.int64], judged: NDArray[np.int64]) -> float:
-    """0 at chance, 1 where every image of the ``judged`` classes is answered rightly."""
-    recall = float(np.mean([right[labels == number].mean() for number in judged]))
-    return (recall - 1 / len(judged)) / (1 - 1 / len(judged))
 
 
 def _suspect(row: pd.Series, likelier: str, confidence: float) -> Suspect:

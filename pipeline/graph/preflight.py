@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core import plugins
-from pipeline.core.device import choose, may_be_there
 from pipeline.core.errors import DataError
 from pipeline.graph import outside
 from pipeline.graph.table import STAGES
@@ -20,9 +19,7 @@ NO_SOURCE = "ingest.source: null"
 
 
 def check(workspace: Path, settings: Settings) -> None:
-    """See that what stages read from outside is there, a source where one is learnt from, and the device that is named.
-
-    Torch is imported only to say what is wrong with a device of which there is no trace.
+    """See that what stages read from outside is there, and a source where one is learnt from. Costs no import of torch.
 
     Raises:
         DataError, WeightsError, ParamsError: with the key to set.
@@ -30,8 +27,6 @@ def check(workspace: Path, settings: Settings) -> None:
     for stage in STAGES:
         outside.check(workspace, stage, settings)
     check_source(settings)
-    if not may_be_there(settings.runtime.device):
-        choose(settings.runtime.device)
 
 
 def check_source(settings: Settings) -> None:

@@ -32,6 +32,8 @@ class Backbone(NamedTuple):
     preprocessing: Preprocessing
     home: str = "torchvision"
     dropped: tuple[str, ...] = ()
+    least_px: int = 32
+    """Side of the smallest images that it takes."""
 
 
 def imagenet(size_px: int = 224, resize_px: int = 256) -> Preprocessing:
@@ -142,14 +144,14 @@ _ROWS = (
     Backbone("resnet34", "fc", 512, RESNET, imagenet()),
     Backbone("resnet50", "fc", 2048, RESNET, imagenet()),
     Backbone("vgg16", "classifier.6", 4096, VGG16, imagenet()),
-    Backbone("inception_v3", "fc", 2048, INCEPTION_V3, INCEPTION, dropped=("AuxLogits",)),
+    Backbone("inception_v3", "fc", 2048, INCEPTION_V3, INCEPTION, dropped=("AuxLogits",), least_px=75),
     Backbone("mobilenet_v2", "classifier.1", 1280, MOBILENET_V2, imagenet()),
     Backbone("mobilenet_v3_large", "classifier.3", 1280, MOBILENET_V3_LARGE, imagenet()),
     Backbone("mobilenet_v3_small", "classifier.3", 1024, MOBILENET_V3_SMALL, imagenet()),
     Backbone("efficientnet_b0", "classifier.1", 1280, EFFICIENTNET_B0, imagenet()),
     Backbone("densenet121", "classifier", 1024, DENSENET121, imagenet()),
     Backbone("convnext_tiny", "classifier.2", 768, CONVNEXT, imagenet(resize_px=236)),
-    Backbone("vit_b_16", "heads.head", 768, VIT_B, imagenet()),
+    Backbone("vit_b_16", "heads.head", 768, VIT_B, imagenet(), least_px=224),
 )
 
 BACKBONES = {row.name: row for row in _ROWS}

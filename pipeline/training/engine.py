@@ -284,7 +284,7 @@ class _Loop:
             state.start = _copy(self.network.backbone.state_dict())
         if state.best is None and phase.keep == "best":
             self._keep_if_best(phase, self._score())
-        while state.epoch < phase.epochs and not _is_out_of_patience(phase, state) and not _is_refused(state):
+        while self._goes_on(phase):
             self._keep_to_the_deadline(phase)
             self._epoch(phase, optimizer)
             self._compare(frozen)
@@ -296,7 +296,10 @@ class _Loop:
         """Steps and scores begin with the images or, where the outputs of frozen blocks can be kept, behind these."""
         self.main, self.judged = Stream(self.train), self.val
         self.joined, self.scored = cast(Network, self.processes.joined(self.network)), cast(nn.Module, self.network)
-        prefix = FrozenPrefix.of(self.network, phase, self.preprocessing.size_px) if self.processes.is_alone else None
+        if not (self.processes.is_alone and self._goes_on(phase)):
+            return
+        self._keep_to_the_deadline(phase)
+        prefix = FrozenPrefix.of(self.network, phase, self.preprocessing.size_px)
         if prefix is None:
             return
         left_mb = float(self.options.memory_mb)
@@ -305,10 +308,10 @@ class _Loop:
                 outputs = self._outputs(prefix, self.train, left_mb)
             if outputs is not None:
                 self.main = Stream(outputs.labelled(self.train.labels), ("kept",))
-                self.joined = cast(Network, prefix.rest)
+                self.joined = cast(Network, prefix.suffix)  # the objective does nothing but call it
                 left_mb -= outputs.megabytes
         if self.val and (outputs := self._outputs(prefix, self.val, left_mb)) is not None:
-            self.judged, self.scored = outputs.labelled(self.val.labels), prefix.rest
+            self.judged, self.scored = outputs.labelled(self.val.labels), prefix.suffix
 
     def _outputs(self, prefix: FrozenPrefix, images: Images, budget_mb: float) -> KeptOutputs | None:
         outputs = prefix.kept(images, self.device, batch_size=4 * self.options.batch_size, budget_mb=budget_mb)
@@ -318,8 +321,12 @@ class _Loop:
 
     def _images_look_the_same(self) -> bool:
         """Is all that a step needs of an image what the network makes of its plain view?"""
-        alone = self.objective.is_mean_over_rows and not self.objective.streams
-        return alone and resolved(self.options.augment, self.preprocessing) == "none"
+        only_logits = self.objective.needs_only_logits and not self.objective.streams
+        return only_logits and resolved(self.options.augment, self.preprocessing) == "none"
+
+    def _goes_on(self, phase: Phase) -> bool:
+        state = self.state
+        return state.epoch < phase.epochs and not _is_out_of_patience(phase, state) and not _is_refused(state)
 
     def _keep_to_the_deadline(self, phase: Phase) -> None:
         if self.deadline_s is not None and self.processes.of_first(time.time() > self.deadline_s):

@@ -17,15 +17,12 @@ from torch import Tensor, nn
 
 from pipeline.core.device import memory_format
 from pipeline.core.progress import Meter
-from pipeline.data.loading import ImageBank, home
+from pipeline.data.loading import ImageBank, placement
 from pipeline.models.network import HEAD, Network
 from pipeline.training.objectives import Images
 from pipeline.training.phases import Phase
 
 DROPOUT = nn.modules.dropout._DropoutNd
-
-SIDES = (32, 96)
-"""Of blank images, in pixels, the first that is large enough: of 224 px one took as long as the last block of 32."""
 
 
 class FrozenPrefix:
@@ -33,7 +30,7 @@ class FrozenPrefix:
 
     def __init__(self, network: Network, end: nn.Module, size_px: int) -> None:
         self._network, self.end = network, end
-        self.rest = Rest(network, end, self._least_side(size_px))
+        self.suffix = Suffix(network, end, min(size_px, network.row.least_px))
         """The network without them."""
 
     @classmethod
@@ -52,9 +49,8 @@ class FrozenPrefix:
     def kept(self, images: Images, device: torch.device, *, batch_size: int, budget_mb: float) -> KeptOutputs | None:
         """Outputs for all ``images``, unaugmented; None, after the first batch, where they would exceed the budget.
 
-        Leaves the network in eval mode.
+        Ends in eval mode.
         """
-        self._network.eval()
         rows = np.arange(len(images))
         steps = [rows[start : start + batch_size] for start in range(0, len(images), batch_size)]
         outputs: KeptOutputs | None = None
@@ -65,17 +61,18 @@ class FrozenPrefix:
                     size = found[0].numel() * found.element_size() * len(images)
                     if size > budget_mb * 1e6:
                         return None
-                    outputs = KeptOutputs(len(images), found, home(size, device))
+                    outputs = KeptOutputs(len(images), found, placement(size, device))
                 outputs.fill(step, found)
                 meter.advance(len(step))
         return outputs
 
     def outputs(self, views: Tensor) -> Tensor:
-        """[B, 3, S, S] → what the last frozen module gives, [B, ...]; nothing behind it is computed.
+        """[B, 3, S, S] → what the last frozen module gives, [B, ...]; nothing behind it is computed. Ends in eval mode.
 
         Raises:
             RuntimeError: no image passes that module.
         """
+        self._network.eval()
         found: list[Tensor] = []
 
         def leave(module: nn.Module, given: object, output: Tensor) -> None:
@@ -88,18 +85,6 @@ class FrozenPrefix:
             except _Left:
                 return found[0]
         raise RuntimeError(f"the network did not call {type(self.end).__name__}, where its frozen blocks end")
-
-    @torch.no_grad()
-    def _least_side(self, size_px: int) -> int:
-        """Of the smallest blank image that passes the frozen blocks: many take any, vit_b_16 only its own size."""
-        device = next(self._network.parameters()).device
-        for side in (side for side in SIDES if side < size_px):
-            try:
-                self.outputs(torch.zeros((1, 3, side, side), device=device))
-                return side
-            except (AssertionError, RuntimeError):
-                continue
-        return size_px
 
 
 def _draws_before_end_of(group: str, network: Network) -> bool:
@@ -149,7 +134,7 @@ class KeptOutputs:
         return torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._kept.device)
 
 
-class Rest(nn.Module):
+class Suffix(nn.Module):
     """Outputs of the frozen blocks, [B, ...] → logits [B, classes].
 
     The network is run on one small blank image, whose output the kept ones take the place of: what lies between blocks

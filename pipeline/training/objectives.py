@@ -19,7 +19,7 @@ from pipeline.training.phases import Phase
 
 View = Literal["plain", "random", "strong", "kept"]
 """``plain``: no augmentation; ``random``: as the options say; ``strong``: beyond that, with colour and a cut-out;
-``kept``: no image but what frozen blocks made of it (:mod:`pipeline.training.frozen_prefix`)."""
+``kept``, for the engine alone: no image but what frozen blocks made of it (:mod:`pipeline.training.frozen_prefix`)."""
 
 UNLABELLED = -1
 """Class number of an image without a label."""
@@ -94,6 +94,9 @@ class Objective(nn.Module):
     streams: dict[str, Stream]
     learning_rate: float = 0.0
     """Peak rate of the objective's own parameters."""
+    needs_only_logits: bool = False
+    """Does the loss do nothing with the batch's images but give them to the network, as a whole? Then a step may begin
+    behind frozen blocks, with what these made of the images."""
     is_mean_over_rows: bool = False
     """Is the loss the mean of what each of the batch's images gives by itself, through one call of the network, with
     nothing remembered? Then several processes can share a step."""
@@ -120,6 +123,7 @@ class Objective(nn.Module):
 class CrossEntropy(Objective):
     """mean_i( −log softmax(network(x_i))[y_i] ), with the phase's label smoothing."""
 
+    needs_only_logits = True
     is_mean_over_rows = True
 
     def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:

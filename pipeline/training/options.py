@@ -34,6 +34,6 @@ class EngineOptions(Params):
     """Decoded images are kept up to this, on a GPU where they take at most a quarter of what is free there, else in
     main memory; a larger set is decoded anew for every batch. Processes that train together on a machine divide it. As
     much again may go to the outputs of blocks that a phase leaves frozen, so that they are computed once: those for
-    validation images and, with ``augment: none``, for training images."""
+    validation images and, with ``augment: none``, for training images. Processes that train together keep none."""
     min_steps_per_epoch: int = Field(10, gt=0)
     """An epoch passes over a small set several times until it has taken this many steps."""

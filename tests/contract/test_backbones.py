@@ -50,6 +50,14 @@ def test_blocks_run_from_input_to_output(network: Network) -> None:
         assert defined == order
 
 
+@torch.no_grad()
+def test_the_smallest_images_pass(network: Network) -> None:
+    """From the first block to the last: a blank one stands for outputs that were kept."""
+    side = network.row.least_px
+    assert side <= network.row.preprocessing.size_px
+    assert (1, 3) == tuple(network(torch.zeros(1, 3, side, side)).shape)
+
+
 ENDS_NOT = {("vit_b_16", 1), ("vgg16", 7)}
 """Blocks, by how many are frozen, whose outputs are not kept: no module's own, and behind dropout of no block."""
 
@@ -80,7 +88,7 @@ def test_behind_each_block_the_rest_answers_alike(network: Network) -> None:
             torch.manual_seed(0)
             expected = network(views[[2, 0]])
             torch.manual_seed(0)
-            torch.testing.assert_close(prefix.rest(outputs), expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(prefix.suffix(outputs), expected, rtol=1e-5, atol=1e-6)
         network.eval()
     told = {(network.row.name, k + 1) for k in range(len(ends)) if ends[k] is (ends[k - 1] if k else None)}
     assert told == {named for named in ENDS_NOT if named[0] == network.row.name}

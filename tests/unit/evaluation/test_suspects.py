@@ -175,9 +175,23 @@ def test_many_wrong_labels_do_not_silence_it():
     assert found.suspects > 50
 
 
-def test_skill_is_of_the_classes_that_are_judged():
-    """By mean recall: always naming the commonest class is chance, whatever its share."""
-    labels = np.array([0] * 90 + [1] * 10 + [2] * 3)
-    always = labels == 0
-    assert pytest.approx(0.0) == suspects._skill(always, labels, np.array([0, 1]))
-    assert pytest.approx(1.0) == suspects._skill(labels < 2, labels, np.array([0, 1]))
+def test_rare_classes_that_it_misses_do_not_silence_a_good_judge():
+    """Two large classes, and a dozen images of a third that look like the first: what was flipped is found."""
+    features, labels = blobs(600)
+    keep = np.flatnonzero((labels < 2) | (np.cumsum(labels == 2) <= 12))
+    features, labels = features[keep], labels[keep]
+    features[labels == 2] = features[labels == 0][:12]
+    given, wrong = labels.copy(), flipped(labels, 0, 0.1)
+    given[wrong] = 1
+
+    found = reviewed(features, given)
+    assert found.trusted
+    assert found.suspects >= 0.6 * len(wrong)
+
+
+def test_a_judge_that_always_names_the_commonest_class_is_not_trusted():
+    """It agrees with nine labels in ten, whatever the images are."""
+    labels = np.array([0] * 180 + [1] * 20)
+    found = reviewed(np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32), labels)
+    assert found.accuracy > 0.85
+    assert (False, 0) == (found.trusted, found.suspects)

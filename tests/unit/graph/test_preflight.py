@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import params
-from pipeline.core.errors import DataError, ParamsError, WeightsError
+from pipeline.core.errors import DataError, WeightsError
 from pipeline.graph import preflight
 
 
@@ -50,22 +50,3 @@ def test_what_stages_read_from_outside_is_there(tmp_path):
     wanted = settings("ingest: {source: null}\nbackbone: {weights: {file: gone.pt}}\n", tmp_path)
     with pytest.raises(WeightsError, match=r"'gone.pt', which does not exist"):
         preflight.check(tmp_path, wanted)
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "xpu", "mps"])
-def test_a_device_of_which_there_is_no_trace(tmp_path, device, monkeypatch):
-    """Told before the first stage, not by the third, as torch tells it."""
-    monkeypatch.setattr("pipeline.core.device.TRACES", {"cuda": ("no such node",), "xpu": ("no such node",)})
-    monkeypatch.setattr("pipeline.core.device.sys.platform", "linux")
-    monkeypatch.setattr("torch.empty", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no driver\nand more")))
-    with pytest.raises(ParamsError) as caught:
-        preflight.check(tmp_path, settings(f"runtime: {{device: '{device}'}}\n", tmp_path))
-    assert (f"'{device}' (no driver)", "runtime.device in params.yaml") == (caught.value.found, caught.value.where)
-
-
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda:3"])
-def test_a_device_that_may_be_there_is_not_asked_for(tmp_path, device, monkeypatch):
-    """Where the driver has left its node, the stage asks torch; an import of it would cost each run a second."""
-    monkeypatch.setattr("pipeline.core.device.TRACES", {"cuda": ("null",), "xpu": ("null",)})
-    monkeypatch.setattr("pipeline.graph.preflight.choose", lambda requested: pytest.fail("torch was asked"))
-    preflight.check(tmp_path, settings(f"runtime: {{device: '{device}'}}\n", tmp_path))

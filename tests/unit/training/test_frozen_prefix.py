@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.errors import TrainingError
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import ImageBank
+from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.network import Network, build_backbone
 from pipeline.training import engine
 from pipeline.training.engine import Outcome, fit, score
@@ -113,7 +116,7 @@ def test_what_exceeds_the_budget_is_not_kept(toy_domains: Any, capsys: pytest.Ca
 class Aside(CrossEntropy):
     """Cross-entropy that also looks at the images themselves."""
 
-    is_mean_over_rows = False
+    needs_only_logits = False
 
     def loss(self, network: Network, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         assert batch.images.shape[1:] == (3, 32, 32)
@@ -175,6 +178,49 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         run(tmp_path / "b", steps=8)  # in the second epoch of five steps
     resumed = run(tmp_path / "b")
     assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
+
+
+def test_bfloat16_is_kept_as_it_is_computed(toy_domains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training images' outputs in half the bytes; validation is scored in float32, as without."""
+    options = PLAIN.model_copy(update={"precision": "bfloat16"})
+    outcome, weights = trained(toy_domains, options)
+    monkeypatch.setattr(FrozenPrefix, "of", lambda *given: None)
+    expected, expected_weights = trained(toy_domains, options)
+    assert outcome.history[0].val_loss == pytest.approx(expected.history[0].val_loss, abs=1e-2)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, expected_weights[name], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("frozen", [2, 6])
+def test_frozen_statistics_stand_still(toy_domains: Any, frozen: int) -> None:
+    """Neither images nor blank ones, which are smaller, move BatchNorm's statistics; a fresh network is in training
+    mode.
+    """
+    network = Network("mobilenet_v2", build_backbone("mobilenet_v2"), 3)
+    preprocessing = Preprocessing(size_px=64, resize_px=64)
+    banks = {}
+    for split in ("train", "val"):
+        manifest = toy_domains.source.split(split)
+        bank = ImageBank(manifest, ImageStore(toy_domains.workspace, 1), preprocessing)
+        banks[split] = Images(bank, toy_domains.labels.indices(manifest.frame["label"]))
+    before = {
+        name: value.clone() for group in network.groups[:frozen] for name, value in network.state_of(group).items()
+    }
+    assert network.training
+    phase = a_phase(network, frozen=frozen, epochs=1)
+    outcome = fit(network, [phase], banks["train"], banks["val"], PLAIN, toy_domains.context())
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert outcome.guards["frozen_weights_unchanged"]
+
+
+def test_nothing_is_computed_after_the_deadline(toy_domains: Any, passed: list[int]) -> None:
+    """No pass over all images for a phase in which no epoch begins."""
+    network = a_network()
+    context = replace(toy_domains.context(), deadline_s=1.0)
+    with pytest.raises(TrainingError, match="The budget was spent after 0 of 3 epochs"):
+        fit(network, [a_phase(network)], images(toy_domains, "train"), None, PLAIN, context)
+    assert passed == []
 
 
 def test_a_backbone_that_does_not_call_its_block_is_told(toy_domains: Any) -> None:

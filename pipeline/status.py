@@ -13,7 +13,7 @@ from pipeline.graph import dvcfile
 from pipeline.release.history import Entry, History
 
 
-class Standing(NamedTuple):
+class Status(NamedTuple):
     """What ``graftline status`` tells."""
 
     model: str
@@ -27,7 +27,7 @@ class Standing(NamedTuple):
     decided: Entry | None
     """What was decided on that verdict."""
     is_overruled: bool
-    """Has somebody promoted since what was held?"""
+    """Was it held, and somebody has promoted the version since?"""
     champion: Entry | None
     """The decision that made the present champion."""
 
@@ -57,8 +57,8 @@ class Standing(NamedTuple):
     def _verdict_told(self) -> str | None:
         """One that waits, or that holds its model; of a model that was promoted, the champion's line tells."""
         if self.decided is not None:
-            is_held = self.decided.action == "held" and not self.is_overruled
-            return f"v{self.decided.version} held · {self.decided.reason}" if is_held else None
+            holds = self.decided.action == "held" and not self.is_overruled
+            return f"v{self.decided.version} held · {self.decided.reason}" if holds else None
         if self.passed is None:
             return None
         return f"{'passed' if self.passed else 'failed'}, and nothing decided on it yet"
@@ -71,7 +71,7 @@ class Standing(NamedTuple):
         return {**self._asdict(), **told, "next": self.next}
 
 
-def standing(workspace: Path) -> Standing:
+def status_of(workspace: Path) -> Status:
     """Look at ``workspace``.
 
     Raises:
@@ -84,14 +84,16 @@ def standing(workspace: Path) -> Standing:
     settings, history = params.load(workspace), History(workspace)
     in_step, stale = dvcfile.in_step(workspace, settings), through_dvc.stale(workspace)
     decided = None if stale else decide.decision(workspace, settings.model)
-    return Standing(
+    return Status(
         model=settings.model,
         in_step=in_step,
         has_run=not stale or (workspace / torn.LOCK).is_file(),
         stale=stale,
         passed=None if stale else _passed(workspace),
         decided=decided,
-        is_overruled=decided is not None and history.is_overruled(decided.model, decided.version),
+        is_overruled=decided is not None
+        and decided.action == "held"
+        and history.is_overruled(decided.model, decided.version),
         champion=history.last_champion(settings.model),
     )
 

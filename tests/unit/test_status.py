@@ -15,7 +15,7 @@ from pipeline.gates._base import Finding, Verdict
 from pipeline.graph import torn
 from pipeline.release import decide
 from pipeline.release.history import History
-from pipeline.standing import Standing, standing
+from pipeline.status import Status, status_of
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def decided(folder: Path, action: Any, version: int) -> None:
 
 
 def lines(folder: Path) -> list[str]:
-    return list(standing(folder).lines)
+    return list(status_of(folder).lines)
 
 
 def test_a_fresh_workspace(tmp_path: Path) -> None:
@@ -105,6 +105,7 @@ def test_a_verdict_that_holds_until_somebody_promotes(up_to_date: Path) -> None:
     History(up_to_date).append(
         model="digits", action="promoted", version=3, previous=None, reason="by hand", model_sha256="x"
     )
+    assert status_of(up_to_date).is_overruled
     said = lines(up_to_date)
     assert not any(line.startswith("verdict") for line in said)
     assert any(line.startswith("champion   digits v3 since ") for line in said)
@@ -127,7 +128,7 @@ def test_programs_get_the_same(up_to_date: Path, monkeypatch: pytest.MonkeyPatch
         "stale": {},
         "passed": True,
         "decided": entry,
-        "is_overruled": True,
+        "is_overruled": False,
         "champion": entry,
         "next": "change the data or params.yaml, then graftline run",
     }
@@ -136,7 +137,7 @@ def test_programs_get_the_same(up_to_date: Path, monkeypatch: pytest.MonkeyPatch
 def test_programs_are_told_of_what_is_not_there(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None, and not a missing field."""
     monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {"ingest": ["deleted: x"]})
-    record = standing(fresh).record
-    assert set(Standing._fields) | {"next"} == set(record)
+    record = status_of(fresh).record
+    assert set(Status._fields) | {"next"} == set(record)
     assert (None, None, None, False) == tuple(record[name] for name in ("passed", "decided", "champion", "has_run"))
     assert {"ingest": ["deleted: x"]} == record["stale"]
