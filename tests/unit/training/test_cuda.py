@@ -14,7 +14,8 @@ from pipeline.features.extraction import extract
 from pipeline.features.options import ExtractionOptions
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.training.engine import fit
-from pipeline.training.phases import Phase
+from pipeline.training.frozen_prefix import FrozenPrefix
+from pipeline.training.phases import Phase, discriminative
 from pipeline.training.task import Task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -62,6 +63,24 @@ def test_more_images_than_the_card_has_room_for_stay_in_main_memory(
     monkeypatch.setattr(loading, "GPU_SHARE", 0.0)
     task, _ = trained(a_task, "cuda", "auto")
     assert task.fit_images.bank.kept_on == torch.device("cpu")
+
+
+@pytest.mark.parametrize("share", [0.25, 0.0], ids=["on the card", "in main memory"])
+def test_outputs_of_frozen_blocks_are_kept(a_task: Task, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Wherever there is room: losses are those of passing every block each time."""
+    monkeypatch.setattr(loading, "GPU_SHARE", share)
+    options = a_task.options.model_copy(update={"precision": "float32", "min_steps_per_epoch": 4, "augment": "none"})
+    task = replace(a_task, options=options, context=replace(a_task.context, device="cuda"), _banks={})
+
+    def losses() -> list[float]:
+        network = task.pretrained_network()
+        phase = Phase("last", 3, discriminative(tuple(network.row.blocks), head=1e-3, last=1e-3, frozen=2))
+        return [epoch.train_loss for epoch in fit(network, [phase], *sets, options, task.context).history]
+
+    sets = task.fit_images, task.val_images
+    kept = losses()
+    monkeypatch.setattr(FrozenPrefix, "of", lambda *given: None)
+    np.testing.assert_allclose(kept, losses(), rtol=1e-2)
 
 
 def test_features_agree_with_the_cpu(lasting_domains: Any, pretrained: BackboneWeights) -> None:
