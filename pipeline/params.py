@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.core import plugins
 from pipeline.core.errors import ParamsError, WorkspaceError
-from pipeline.core.files import replacing
+from pipeline.core.files import replacing, write_text
 from pipeline.core.params import ChosenByName, Params
 from pipeline.core.redaction import redact
 from pipeline.flow_params import Notify, Publish, Tracking
@@ -35,6 +36,7 @@ from pipeline.stages import train as train_stage
 from pipeline.stages import validate as validate_stage
 
 FILE = "params.yaml"
+SCHEMA_FILE = "params.schema.json"
 
 UNION_BRANCH = re.compile(r"^(literal\[.*\]|(constrained-)?(int|float|str))$")
 """What pydantic puts into a problem's place for a value that may be of several types."""
@@ -153,6 +155,15 @@ def _is_valid(path: Path) -> bool:
 def json_schema() -> dict[str, Any]:
     """The schema that editors use to complete and check params.yaml."""
     return Settings.model_json_schema(by_alias=True)
+
+
+def write_schema(workspace: Path) -> bool:
+    """Write :func:`json_schema` beside params.yaml, whose first line names it; says whether it was another before."""
+    path, text = workspace / SCHEMA_FILE, json.dumps(json_schema(), indent=2) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+        return False
+    write_text(path, text)
+    return True
 
 
 def _yaml() -> YAML:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from pipeline.graph import dvcfile, outside
 
 TEMPLATES = Path(__file__).parent / "templates"
 PRESETS = ("digits", "photos")
-SCHEMA_FILE = "params.schema.json"
 TABLES = (".csv", ".parquet")
 
 
@@ -138,7 +136,7 @@ def _write_files(folder: Path, preset: str, places: dict[str, Path]) -> None:
     model = document["model"]
     with files.replacing(folder / params.FILE) as fresh:
         params.dump(document, fresh)
-    files.write_text(folder / SCHEMA_FILE, json.dumps(params.json_schema(), indent=2) + "\n")
+    params.write_schema(folder)
     prefect = (TEMPLATES / "prefect.yaml").read_text(encoding="utf-8")
     named = prefect.replace("retrain/digits", f"retrain/{model}").replace("name: digits ", f'name: "{model}" ')
     files.write_text(folder / "prefect.yaml", named)

@@ -63,7 +63,7 @@ def render(
     workspace: Workspace = CURRENT,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 2 if dvc.yaml is out of step.")] = False,
 ) -> None:
-    """Bring dvc.yaml in step with params.yaml and the installed code."""
+    """Bring dvc.yaml in step with params.yaml and the installed code; renew params.schema.json where there is one."""
     from pipeline import params
     from pipeline.core.errors import WorkspaceError
     from pipeline.graph import dvcfile
@@ -78,9 +78,12 @@ def render(
             remedy="graftline render, then commit dvc.yaml.",
         )
     changed = not check and dvcfile.write(workspace, settings)
-    if not check:
-        ensure_pins(workspace)
     say("dvc.yaml rendered" if changed else "dvc.yaml is in step")
+    if check:
+        return
+    ensure_pins(workspace)
+    if (workspace / params.SCHEMA_FILE).is_file() and params.write_schema(workspace):
+        say(f"{params.SCHEMA_FILE} rendered")
 
 
 @app.command()

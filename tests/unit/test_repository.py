@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import params
 from pipeline.graph import dvcfile
-from pipeline.workspace import SCHEMA_FILE, TEMPLATES
+from pipeline.workspace import TEMPLATES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def test_params_are_the_digits_preset():
 
 def test_schema_is_in_step():
     """Editors complete what the code accepts."""
-    assert params.json_schema() == json.loads((ROOT / SCHEMA_FILE).read_text())
+    assert params.json_schema() == json.loads((ROOT / params.SCHEMA_FILE).read_text())
 
 
 def test_dvc_yaml_is_in_step():

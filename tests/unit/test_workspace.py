@@ -39,11 +39,11 @@ def test_what_a_workspace_is_made_of(tmp_path):
     said = create(folder)
 
     made = {path.name for path in folder.iterdir()}
-    assert {"params.yaml", workspace.SCHEMA_FILE, "dvc.yaml", "prefect.yaml", ".gitignore", ".dvcignore"} <= made
+    assert {"params.yaml", params.SCHEMA_FILE, "dvc.yaml", "prefect.yaml", ".gitignore", ".dvcignore"} <= made
     assert (folder / ".git").is_dir()
     assert (folder / ".dvc").is_dir()
     assert dvcfile.in_step(folder, params.load(folder))
-    assert params.json_schema() == json.loads((folder / workspace.SCHEMA_FILE).read_text())
+    assert params.json_schema() == json.loads((folder / params.SCHEMA_FILE).read_text())
     assert {"git initialised", "DVC initialised"} <= set(said)
     assert f"graftline run -C '{folder}'" in said[-1]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from pipeline import params
 from pipeline.cli import handed, main  # noqa: F401 - main adds the commands to the app
 from pipeline.cli.app import app
 from pipeline.core.errors import BundleError
@@ -77,3 +79,12 @@ def test_a_graph_out_of_step_is_told_and_mended(tmp_path: Path) -> None:
     assert not (tmp_path / "dvc.yaml").exists()
     assert [(0, "dvc.yaml rendered\n"), (0, "dvc.yaml is in step\n")] == [render(), render()]
     assert (0, "dvc.yaml is in step\n") == render("--check")
+
+    schema = tmp_path / params.SCHEMA_FILE
+    assert not schema.exists(), "who wants none is given none"
+    schema.write_text("{}")  # of an earlier release
+    assert (0, "dvc.yaml is in step\n") == render("--check")
+    assert schema.read_text() == "{}"
+    said = "dvc.yaml is in step\nparams.schema.json rendered\n"
+    assert [(0, said), (0, "dvc.yaml is in step\n")] == [render(), render()]
+    assert params.json_schema() == json.loads(schema.read_text())
