@@ -20,10 +20,12 @@ class Status(NamedTuple):
     in_step: bool
     """Does dvc.yaml say what params.yaml and the installed code ask for?"""
     has_run: bool
-    stale: dict[str, list[str]]
-    """Why each stage would run again; every stage's reasons are DVC's where none has run."""
+    running: str | None
+    """Who is at work in the workspace, as a sentence. What is stale is then not asked: it changes while one looks."""
+    stale: dict[str, list[str]] | None
+    """Why each stage would run again, in DVC's words; no reasons where none has run."""
     passed: bool | None
-    """The gates' verdict on what the stages made; None where they are not up to date, or there is none."""
+    """The gates' verdict on what the stages made; None where they are not known to be up to date, or there is none."""
     decided: Entry | None
     """What was decided on that verdict."""
     is_overruled: bool
@@ -34,6 +36,8 @@ class Status(NamedTuple):
     @property
     def next(self) -> str:
         """What to do."""
+        if self.running:
+            return "wait for that run"
         return "change the data or params.yaml, then graftline run" if self.decided else "graftline run"
 
     @property
@@ -41,11 +45,13 @@ class Status(NamedTuple):
         """For people."""
         if not self.in_step:
             yield "dvc.yaml   out of step with params.yaml (graftline run mends it; graftline render does only that)"
-        if not self.stale:
+        if self.stale is None:
+            yield f"stages     at work: {self.running}"
+        elif not self.stale:
             yield "stages     all up to date"
         elif not self.has_run:
-            yield "stages     none has run yet"  # DVC would call everything deleted
-        for name, reasons in self.stale.items() if self.has_run else ():
+            yield "stages     none has run yet"
+        for name, reasons in self.stale.items() if self.stale and self.has_run else ():
             more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
             yield f"{name:<10} stale: {', '.join(reasons[:3])}{more}"
         if (told := self._verdict_told) is not None:
@@ -78,18 +84,25 @@ def status_of(workspace: Path) -> Status:
         ParamsError: params.yaml is missing or wrong.
         BusyError, WorkspaceError, InputError: as :func:`pipeline.graph.through_dvc.stale`.
     """
+    from pipeline.core import lock
     from pipeline.graph import through_dvc, torn
     from pipeline.release import decide
 
     settings, history = params.load(workspace), History(workspace)
-    in_step, stale = dvcfile.in_step(workspace, settings), through_dvc.stale(workspace)
-    decided = None if stale else decide.decision(workspace, settings.model)
+    running = lock.holder(workspace) if lock.is_held(workspace) else None
+    has_run = (workspace / torn.LOCK).is_file()
+    stale = None if running else through_dvc.stale(workspace)
+    if stale and not has_run:
+        stale = {name: [] for name in stale}  # DVC would call everything deleted
+    is_done = stale == {}
+    decided = decide.decision(workspace, settings.model) if is_done else None
     return Status(
         model=settings.model,
-        in_step=in_step,
-        has_run=not stale or (workspace / torn.LOCK).is_file(),
+        in_step=dvcfile.in_step(workspace, settings),
+        has_run=has_run or is_done,
+        running=running,
         stale=stale,
-        passed=None if stale else _passed(workspace),
+        passed=_passed(workspace) if is_done else None,
         decided=decided,
         is_overruled=decided is not None
         and decided.action == "held"

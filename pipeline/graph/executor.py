@@ -129,9 +129,14 @@ def _peak_mb() -> float:
 
 
 def load_cost(workspace: Path, name: str) -> Cost | None:
-    """Of the stage's last execution; None before the first."""
+    """Of the stage's last execution; None where its outputs are not of that."""
     path = _cost_file(workspace, name)
     return Cost.load(path) if path.is_file() else None
+
+
+def forget_cost(workspace: Path, name: str) -> None:
+    """What stands where the stage writes is not of its last execution."""
+    _cost_file(workspace, name).unlink(missing_ok=True)
 
 
 def kept_error(workspace: Path, name: str) -> GraftlineError | None:

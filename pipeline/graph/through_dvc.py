@@ -25,8 +25,12 @@ BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 """What DVC says on its standard error where another DVC command holds the repository, or a file of the stage."""
 
 
+RESTORED = "outputs of an earlier run on the same inputs, out of DVC's cache"
+
+
 class Ran(NamedTuple):
-    """``fresh`` is False where DVC found nothing to do; ``line`` is then that of the last execution."""
+    """``fresh`` is False where DVC found nothing to do; ``line`` is then that of the last execution, or empty where the
+    outputs are those of an earlier one."""
 
     stage: str
     fresh: bool
@@ -78,7 +82,7 @@ class Dvc:
         if not self.is_stale(name):
             cost = executor.load_cost(workspace, name)
             return Ran(name, fresh=False, line=cost.line if cost else "", seconds=0.0)
-        started = time.monotonic()
+        started, before = time.monotonic(), executor.load_cost(workspace, name)
         executor.forget_error(workspace, name)
         self.moved()
         try:
@@ -88,7 +92,10 @@ class Dvc:
             self._bring_back(name)
             raise
         cost = executor.load_cost(workspace, name)
-        return Ran(name, fresh=True, line=cost.line if cost else "", seconds=time.monotonic() - started)
+        if cost is not None and cost == before:
+            executor.forget_cost(workspace, name)  # of another execution, on other inputs
+            cost = None
+        return Ran(name, fresh=True, line=cost.line if cost else RESTORED, seconds=time.monotonic() - started)
 
     def _repro(self, name: str, emit: Callable[[str], None]) -> None:
         for _ in range(BUSY_TRIES):

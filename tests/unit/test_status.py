@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pipeline import params, workspace
 from pipeline.catalog import CATALOG
 from pipeline.cli.program import main
+from pipeline.core import lock
 from pipeline.gates._base import Finding, Verdict
 from pipeline.graph import torn
 from pipeline.release import decide
@@ -125,6 +127,7 @@ def test_programs_get_the_same(up_to_date: Path, monkeypatch: pytest.MonkeyPatch
         "model": "digits",
         "in_step": True,
         "has_run": True,
+        "running": None,
         "stale": {},
         "passed": True,
         "decided": entry,
@@ -140,4 +143,26 @@ def test_programs_are_told_of_what_is_not_there(fresh: Path, monkeypatch: pytest
     record = status_of(fresh).record
     assert set(Status._fields) | {"next"} == set(record)
     assert (None, None, None, False) == tuple(record[name] for name in ("passed", "decided", "champion", "has_run"))
-    assert {"ingest": ["deleted: x"]} == record["stale"]
+    assert {"ingest": []} == record["stale"], "that it was deleted is DVC's word for what never was there"
+
+
+def test_beside_a_run_it_answers_at_once(up_to_date: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC, which the run holds, is not asked; nobody is told to start another run, nor of the verdict of the last."""
+    decided(up_to_date, "promoted", 2)
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: pytest.fail("DVC was asked"))
+    with lock.workspace_lock(up_to_date):
+        said, record = lines(up_to_date), status_of(up_to_date).record
+    assert f"stages     at work: another run (pid {os.getpid()}, since " in said[0]
+    assert said[1].startswith("champion   digits v2")
+    assert "next       wait for that run" == said[2]
+    assert (None, None, None) == (record["stale"], record["passed"], record["decided"])
+    assert record["running"].startswith("another run (pid ")
+
+
+def test_asking_takes_nobody_s_turn(up_to_date: Path) -> None:
+    """The workspace is free again, and nothing was made where no run has ever been."""
+    assert status_of(up_to_date).running is None
+    assert not (up_to_date / lock.LOCK).exists()
+    with lock.workspace_lock(up_to_date, emit=lambda line: pytest.fail(line)):
+        assert lock.is_held(up_to_date)
+    assert not lock.is_held(up_to_date)

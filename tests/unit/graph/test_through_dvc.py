@@ -146,6 +146,26 @@ def test_a_stage_that_does_not_end_loses_nothing_of_the_last_run(tmp_path, monke
     assert "ingest" not in through_dvc.stale(workspace)
 
 
+def test_of_restored_outputs_nothing_of_another_execution_is_told(tmp_path):
+    """Images that are as they were need no second look; "1 unreadable" was said of others in between."""
+    images, workspace = tmp_path / "images", tmp_path / "w"
+    for number in range(12):
+        file = images / f"class{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scene(40, 40, seed=number).save(file)
+    for _ in create(workspace, target=str(images), source=None, preset=None, version_data=False):
+        pass
+    broken = images / "class0" / "broken.png"
+    with through_dvc.Dvc(workspace) as dvc:
+        assert "12 images" in dvc.reproduce("ingest").line
+        broken.write_bytes(b"no image")
+        assert "1 unreadable" in dvc.reproduce("ingest").line
+        broken.unlink()
+        assert through_dvc.RESTORED == dvc.reproduce("ingest").line
+        assert "" == dvc.reproduce("ingest").line
+        assert executor.load_cost(workspace, "ingest") is None
+
+
 def test_a_stages_own_word_on_a_full_disk_is_passed_on(tmp_path, monkeypatch):
     """What the stage kept is not told around a second time; where it kept nothing, the end of its output tells."""
     tail = "ERROR: failed to run\nOSError: [Errno 28] No space left on device: 'x'\nERROR: see above"

@@ -231,6 +231,9 @@ def test_without_labelled_test_images_the_notes_say_so(workspace):
 
     assert "No labelled test image: nothing can be scored." in text
     assert "Accuracy on the test images" not in text
+    assert "Not compared: there was no champion, or no test image with a label to compare on." in text
+    assert text.count("Nothing to show: no test image with a label was scored.") == 2, "of confusions and calibration"
+    assert "reports/metrics.json is not there" not in text
 
 
 def test_a_lost_image_keeps_its_caption(workspace):
