@@ -258,13 +258,17 @@ def _assign(document: dict[str, Any], text: str) -> str | None:
             section[parent] = {}
         section = section[parent]
     parsed = _parsed(key, value)
-    old = section.get(last)
+    old, dropped = section.get(last), ""
     if last == "name" and old is not None and old != parsed and _plugin_package(parents):
+        if others := [name for name in section if name != last]:
+            dropped = f" ({old}'s own {', '.join(others)} removed)"
         section.clear()  # another plug-in: the old one's values do not apply to it
     section[last] = parsed
     if old == parsed:
         return None
-    return f"{key}: changed" if key in SECRET_KEYS else f"{key}: {redact(_plain(old))} → {redact(_plain(parsed))}"
+    if key in SECRET_KEYS:
+        return f"{key}: changed"
+    return f"{key}: {redact(_plain(old))} → {redact(_plain(parsed))}{dropped}"
 
 
 def _parsed(key: str, value: str) -> Any:

@@ -31,7 +31,7 @@ def check(desk: Desk) -> None:
     if is_deleted or there.get(champion.version) == champion.model_sha256:
         return  # MLflow gives no number twice: one below the highest is nobody else's
     raise RegistryError(
-        expected=f"{desk.model} v{champion.version}, champion since {champion.time[:19]} by {history.FILE}",
+        expected=f"{desk.model} v{champion.version}, champion since {champion.time[:19]}Z by {history.FILE}",
         found=_found(champion, versions),
         where=f"the registry at {desk.session.shown_uri}",
         remedy="Point tracking.uri, or MLFLOW_TRACKING_URI, at the registry that has it (a clone needs a shared one, "

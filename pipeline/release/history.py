@@ -49,12 +49,12 @@ class Entry(Document):
         words = {"promoted": "promoted", "held": "held", "rolled_back": "rolled back to"}[self.action]
         before = f" (before: v{self.previous})" if self.previous and self.action != "held" else ""
         what = f"{words} {self.model} v{self.version}{before}"
-        return f"{self.sequence:>4}  {self.time[:19]}  {what} · {self.reason} · {self.actor}"
+        return f"{self.sequence:>4}  {self.time[:19]}Z  {what} · {self.reason} · {self.actor}"
 
     @property
     def champion_line(self) -> str:
-        """``digits v2 since 2026-03-01T03:00:12 · all 9 gates passed``, of a decision that made a champion."""
-        return f"{self.model} v{self.version} since {self.time[:19]} · {self.reason}"
+        """``digits v2 since 2026-03-01T03:00:12Z · all 9 gates passed``, of a decision that made a champion."""
+        return f"{self.model} v{self.version} since {self.time[:19]}Z · {self.reason}"
 
 
 class History:

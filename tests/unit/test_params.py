@@ -83,6 +83,15 @@ def test_set_of_another_plugin_drops_the_old_ones_values(workspace):
     assert params.load(workspace).train.strategy.name == "probe"
 
 
+def test_what_another_plug_in_has_no_use_for_is_named(workspace):
+    """Its own settings go, and the line says which; the file is short of them from then on."""
+    params.assign(workspace, ["train.strategy.name=partial"])
+    params.assign(workspace, ["train.strategy.epochs=3", "train.strategy.frozen_blocks=1"])
+    said = params.assign(workspace, ["train.strategy.name=ridge"])
+    assert said == ["train.strategy.name: partial → ridge (partial's own epochs, frozen_blocks removed)"]
+    assert "epochs" not in params.read(workspace / "params.yaml")["train"]["strategy"]
+
+
 def test_set_that_is_not_valid_changes_nothing(workspace):
     """One bad assignment and none is written."""
     with pytest.raises(ParamsError, match="--set"):
