@@ -12,25 +12,23 @@ same options with nothing kept (taken in turn), and what the first pass over all
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from _bench import REALDATA, REPOSITORY, provenance, replace_section, table, temporary_workspace
 from _shifts import Problem
-from bench_training import BACKBONES, BATCH, CORES, SIDE, a_problem, ours
+from bench_training import SIDE, ours, tabulate
 from torch import nn
 
 from pipeline.training.frozen_prefix import FrozenPrefix
 
 
-def freezing(name: str, problem: Problem, epochs: int, turns: int) -> list[list[str]]:
+def freezing(name: str, problem: Problem, _: Path, epochs: int, turns: int) -> list[list[str]]:
     """Images/s with the first blocks frozen, beside what arithmetic promises, and with their outputs kept."""
     network = problem.task.pretrained_network()
     blocks = list(network.row.blocks)
@@ -122,31 +120,10 @@ def _multiply_adds(network: Any) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=384)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
-    if not REALDATA.is_dir():
-        sys.exit(f"No data sets in {REALDATA}; set GRAFTLINE_REALDATA.")
-    torch.set_num_threads(CORES)
-    rows = []
-    for name in BACKBONES:
-        with temporary_workspace() as folder:
-            problem, _ = a_problem(folder, name, given.images)
-            torch.set_num_threads(CORES)
-            rows += freezing(name, problem, given.epochs, given.turns)
-            print(*rows, sep="\n", flush=True)
     header = ["backbone", "blocks frozen", "images/s", "× none frozen", "× by arithmetic"]
     header += ["not augmented", "outputs kept", "× not kept", "first pass, s"]
-    text = (
-        f"{table(header, rows)}\n\n{CORES} threads, batches of {BATCH}, {given.images} images, later epochs; one turn "
-        f"of the augmented, medians of {given.turns} of the others; {provenance()}."
-    )
-    print(text)
-    if given.write:
-        replace_section(REPOSITORY / "docs" / "performance.md", "freezing", text)
+    taken = "later epochs; one turn of the augmented, medians of {turns} of the others"
+    tabulate(__doc__, "freezing", header, freezing, taken)
 
 
 if __name__ == "__main__":

@@ -213,22 +213,6 @@ def _range(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=384)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
-    if not REALDATA.is_dir():
-        sys.exit(f"No data sets in {REALDATA}; set GRAFTLINE_REALDATA.")
-    torch.set_num_threads(CORES)
-    rows = []
-    for name in BACKBONES:
-        with temporary_workspace() as folder:
-            problem, photos = a_problem(folder, name, given.images)
-            torch.set_num_threads(CORES)
-            rows += compared(name, problem, photos, given.epochs, given.turns)
-            print(*rows, sep="\n", flush=True)
     header = [
         "backbone",
         "loop",
@@ -238,16 +222,41 @@ def main() -> None:
         "of the better peer",
         "of the bare step",
     ]
+    tabulate(__doc__, "training", header, compared, "medians of {turns} turn(s)")
+
+
+def tabulate(
+    claim: str | None, section: str, header: list[str], rows_of: Callable[..., list[list[str]]], taken: str
+) -> None:
+    """The program: ``rows_of(name, problem, photos, epochs, turns)`` for each backbone, printed as a table and, with
+    ``--write``, put into the docs' ``section``; ``taken`` says how often each figure was taken.
+    """
+    parser = argparse.ArgumentParser(description=claim, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=384)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    if not REALDATA.is_dir():
+        sys.exit(f"No data sets in {REALDATA}; set GRAFTLINE_REALDATA.")
+    torch.set_num_threads(CORES)
+    rows: list[list[str]] = []
+    for name in BACKBONES:
+        with temporary_workspace() as folder:
+            problem, photos = _problem(folder, name, given.images)
+            torch.set_num_threads(CORES)
+            rows += rows_of(name, problem, photos, given.epochs, given.turns)
+            print(*rows, sep="\n", flush=True)
     text = (
         f"{table(header, rows)}\n\n{CORES} threads, batches of {BATCH}, {given.images} images; "
-        f"medians of {given.turns} turn(s); {provenance()}."
+        f"{taken.format(turns=given.turns)}; {provenance()}."
     )
     print(text)
     if given.write:
-        replace_section(REPOSITORY / "docs" / "performance.md", "training", text)
+        replace_section(REPOSITORY / "docs" / "performance.md", section, text)
 
 
-def a_problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
+def _problem(folder: Path, name: str, count: int) -> tuple[Problem, Path]:
     """A workspace with ``count`` photos for training and some for validation, and the former as folders of classes."""
     root = unpacked("rsscn7", folder / "images")
     chosen = class_folders(root)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pipeline import params
 from pipeline.catalog import CATALOG
+from pipeline.core import lock
 from pipeline.gates._base import Verdict
 from pipeline.graph import dvcfile
 from pipeline.release.history import Entry, History
@@ -84,7 +85,6 @@ def status_of(workspace: Path) -> Status:
         ParamsError: params.yaml is missing or wrong.
         BusyError, WorkspaceError, InputError: as :func:`pipeline.graph.through_dvc.stale`.
     """
-    from pipeline.core import lock
     from pipeline.graph import through_dvc, torn
     from pipeline.release import decide
 

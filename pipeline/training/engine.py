@@ -586,7 +586,7 @@ def score(
     Several ``processes`` take batches in turn; losses are added up in the order of one.
     """
     network.eval()
-    steps = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
+    steps = images.in_order(batch_size)
     mine = range(processes.rank, len(steps), processes.size)
     found = torch.zeros(len(steps), 2, dtype=torch.float64)
     for number, views in zip(mine, images.bank.plain_views([steps[number] for number in mine], device), strict=True):

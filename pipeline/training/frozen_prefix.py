@@ -51,8 +51,7 @@ class FrozenPrefix:
 
         Ends in eval mode.
         """
-        rows = np.arange(len(images))
-        steps = [rows[start : start + batch_size] for start in range(0, len(images), batch_size)]
+        steps = images.in_order(batch_size)
         outputs: KeptOutputs | None = None
         with closing(Meter(what="frozen blocks", unit="images", total=len(images))) as meter:
             for step, views in zip(steps, images.bank.plain_views(steps, device), strict=True):

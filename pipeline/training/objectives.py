@@ -34,6 +34,10 @@ class Images(NamedTuple):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def in_order(self, batch_size: int) -> list[np.ndarray]:
+        """Row numbers, int64 [batch_size], the last perhaps fewer: each image once."""
+        return [np.arange(start, min(start + batch_size, len(self))) for start in range(0, len(self), batch_size)]
+
     @classmethod
     def unlabelled(cls, bank: ImageBank) -> Images:
         """Images without a label, or whose labels may not be seen."""
@@ -54,7 +58,7 @@ class Drawn(NamedTuple):
     """One step's images of a stream."""
 
     views: tuple[Tensor, ...]
-    """Normalised float32 [B, 3, S, S] each, in the stream's order of views."""
+    """Normalised float32 [B, 3, S, S] each, or what was kept, [B, ...]; in the stream's order of views."""
     labels: Tensor
     """int64 [B]"""
     rows: Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,10 +238,7 @@ def test_kept_outputs_may_be_changed_by_what_follows(toy_domains: Any) -> None:
     outputs = kept.kept(val, CPU, batch_size=4, budget_mb=100)
     assert outputs is not None
 
-    def first(steps: Iterator[Tensor]) -> Tensor:
-        return next(steps)
-
     rows = np.arange(len(val))
-    before = first(outputs.batches([rows], CPU)).clone()
-    first(outputs.batches([rows], CPU)).zero_()
-    torch.testing.assert_close(first(outputs.batches([rows], CPU)), before)
+    before = next(outputs.batches([rows], CPU)).clone()
+    next(outputs.batches([rows], CPU)).zero_()
+    torch.testing.assert_close(next(outputs.batches([rows], CPU)), before)
