@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.validation import Check
+from pipeline.data.validation import Check, tally
 
 STYLE = Path(__file__).with_suffix(".css")
 
@@ -75,11 +75,9 @@ def self_contained(page: str) -> str:
 
 def index(checks: Mapping[str, list[Check]]) -> str:
     every = [check for found in checks.values() for check in found]
-    passed = sum(check.passed for check in every)
-    failed = sum(not check.passed and check.severity == "critical" for check in every)
     return _INDEX.format(
         policy=POLICY,
-        summary=f"{passed} checks passed, {failed} failed, {len(every) - passed - failed} with warnings.",
+        summary=f"{tally([check.state for check in every])}.",
         sections="".join(_section(suite, found) for suite, found in checks.items()),
     )
 
@@ -89,11 +87,10 @@ def _section(suite: str, checks: list[Check]) -> str:
 
 
 def _row(check: Check) -> str:
-    state = "passed" if check.passed else {"critical": "failed", "warning": "warning"}[check.severity]
     remedy = f"<p class='remedy'>{html.escape(check.remedy)}</p>" if check.remedy and not check.passed else ""
     items = [html.escape(text) for text in check.named[:NAMED]]
     if check.unexpected_count > NAMED:
         items.append(f"and {check.unexpected_count - NAMED:,} more")
     named = "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
     says, observed = html.escape(check.says), html.escape(check.observed)
-    return _ROW.format(state=state, says=says, remedy=remedy, observed=observed, named=named)
+    return _ROW.format(state=check.state, says=says, remedy=remedy, observed=observed, named=named)

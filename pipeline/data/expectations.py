@@ -217,6 +217,7 @@ def _check(suite: str, result: ExpectationValidationResult, rows: int) -> Check:
         says=config.description or config.type,
         severity="critical" if config.severity == "critical" else "warning",
         passed=bool(result.success),
+        applicable=not _is_bare(found),
         observed=_observed(suite, found, unexpected, rows),
         unexpected_count=unexpected,
         images=names if suite == "images" else [],
@@ -226,10 +227,17 @@ def _check(suite: str, result: ExpectationValidationResult, rows: int) -> Check:
     )
 
 
+def _is_bare(found: Mapping[str, Any]) -> bool:
+    """Each row of the column is null, and so was passed over. An expectation about nulls themselves counts none."""
+    return found.get("missing_count") is not None and found["missing_count"] == found["element_count"]
+
+
 def _observed(suite: str, found: Mapping[str, Any], unexpected: int, rows: int) -> str:
     """``not so for 3 of 1,797 images``, ``so for all 10 classes``, or the figure that was measured."""
     if "observed_value" in found:
         return _number(found["observed_value"])
+    if _is_bare(found):
+        return "nothing to look at"
     noun = "images" if suite == "images" else "classes"
     return f"not so for {unexpected:,} of {rows:,} {noun}" if unexpected else f"so for all {rows:,} {noun}"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.core.files import Document
 from pipeline.data.profile import Change, DataProfile
+
+State = Literal["passed", "not applicable", "warning", "failed"]
 
 
 class Check(Document):
@@ -18,6 +21,9 @@ class Check(Document):
     """The expectation in plain words, with the limits in force."""
     severity: Literal["critical", "warning"]
     passed: bool
+    """Nothing was found that is not as expected; true also where there was nothing to look at."""
+    applicable: bool = True
+    """There was something to look at: a check of the source's classes has nothing without a source."""
     observed: str
     unexpected_count: int = 0
     """Rows that are not as expected. A check may pass with some, where its suite allows a share of them."""
@@ -30,10 +36,25 @@ class Check(Document):
     remedy: str | None = None
 
     @property
+    def state(self) -> State:
+        if not self.passed:
+            return "failed" if self.severity == "critical" else "warning"
+        return "passed" if self.applicable else "not applicable"
+
+    @property
     def named(self) -> list[str]:
         """``photo3.jpg: not an image``, for each row that the check names."""
         names = self.images or [f"class '{name}'" for name in self.classes]
         return [f"{name}: {reason}" for name, reason in zip(names, self.reasons, strict=True)]
+
+
+def tally(states: Sequence[State]) -> str:
+    """``21 checks passed, 3 not applicable, 1 failed, 2 warnings``; of the last three only what there is."""
+    count = {state: states.count(state) for state in ("passed", "not applicable", "failed", "warning")}
+    told = [f"{count['passed']} {'check' if count['passed'] == 1 else 'checks'} passed"]
+    told += [f"{count[state]} {state}" for state in ("not applicable", "failed") if count[state]]
+    told += [f"{count['warning']} {'warning' if count['warning'] == 1 else 'warnings'}"]
+    return ", ".join(told)
 
 
 class Quarantined(Document):

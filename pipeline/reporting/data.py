@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.catalog import CATALOG
 from pipeline.data import profile
+from pipeline.data import validation as judgements
 from pipeline.reporting.reading import Json
 from pipeline.reporting.view import Change, Changes, Check, Validation
 
@@ -28,35 +29,33 @@ def validation(workspace: Path, report: Json | None) -> Validation | None:
         domains=[
             (name, _domain(entry)) for name in ("target", "source") if (entry := report["profile"][name])["images"]
         ],
-        problems=[check for check in checks if not check.passed],
-        passed=[check for check in checks if check.passed],
+        problems=[check for check in checks if check.state in ("failed", "warning")],
+        passed=[check for check in checks if check.state == "passed"],
+        not_applicable=[check for check in checks if check.state == "not applicable"],
         quarantined=[f"{entry['name']}: {entry['reason']}" for entry in report["quarantined"]],
         docs=f"../{CATALOG['data_docs'].path}/index.html" if docs.is_file() else None,
     )
 
 
 def _check(entry: Json) -> Check:
-    names = entry["images"] or [f"class {name}" for name in entry["classes"]]
-    rows = [f"{name}: {reason}" for name, reason in zip(names, entry["reasons"], strict=False)]
-    more = entry["unexpected_count"] - len(rows[:MOST_NAMED])
+    judged = judgements.Check.model_validate(entry)
+    rows = judged.named[:MOST_NAMED]
+    more = judged.unexpected_count - len(rows)
     return Check(
-        says=entry["says"],
-        severity=entry["severity"],
-        passed=entry["passed"],
-        observed=entry["observed"],
-        named=rows[:MOST_NAMED] + ([f"and {more:,} more"] if rows and more > 0 else []),
-        remedy=entry["remedy"],
+        says=judged.says,
+        severity=judged.severity,
+        state=judged.state,
+        observed=judged.observed,
+        named=rows + ([f"and {more:,} more"] if rows and more > 0 else []),
+        remedy=judged.remedy,
     )
 
 
 def _summary(checks: list[Check], report: Json) -> str:
     """``13 checks passed, 1 warning; no image set aside, no leak between splits.``"""
-    warnings = sum(not check.passed and check.severity == "warning" for check in checks)
-    critical = sum(not check.passed and check.severity == "critical" for check in checks)
-    found = [f"{_count(sum(check.passed for check in checks), 'check')} passed", _count(warnings, "warning")]
-    found += [f"{critical} critical"] if critical else []
+    found = judgements.tally([check.state for check in checks])
     aside = _count(len(report["quarantined"]), "image")
-    return f"{', '.join(found)}; {aside} set aside, {_count(report['leak_count'], 'leak')} between splits."
+    return f"{found}; {aside} set aside, {_count(report['leak_count'], 'leak')} between splits."
 
 
 def _count(number: int, noun: str) -> str:

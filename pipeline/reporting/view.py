@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
+from pipeline.data.validation import State
+
 Outcome = Literal["promoted", "held", "unchanged", "passed", "unjudged"]
 
 Style = Literal["percent", "number", "ms", "mb"]
@@ -376,7 +378,7 @@ class Check(NamedTuple):
 
     says: str
     severity: str
-    passed: bool
+    state: State
     observed: str
     named: list[str]
     """Some of the images or classes concerned, with what was found."""
@@ -391,6 +393,7 @@ class Validation(NamedTuple):
     """Each domain in figures."""
     problems: list[Check]
     passed: list[Check]
+    not_applicable: list[Check]
     quarantined: list[str]
     """Images set aside, each with the reason."""
     docs: str | None

@@ -204,8 +204,9 @@ def _found(check: Check) -> str:
 
 def _line(report: ValidationReport) -> str:
     """``1,797 target + 3,000 source images · 14 checks passed, 1 warning · 0 quarantined · reports/…/index.html``."""
-    passed, warnings = sum(check.passed for check in report.checks), len(report.warnings)
+    from pipeline.data.validation import tally
+
     target, source = report.profile.target.images, report.profile.source.images
     images = f"{target:,} target + {source:,} source images" if source else f"{target:,} target images"
-    noun = "warning" if warnings == 1 else "warnings"
-    return f"{images} · {passed} checks passed, {warnings} {noun} · {len(report.quarantined):,} quarantined · {DOCS}"
+    checks = tally([check.state for check in report.checks])
+    return f"{images} · {checks} · {len(report.quarantined):,} quarantined · {DOCS}"

@@ -46,6 +46,26 @@ def test_a_finding_is_told_in_plain_words(tmp_path):
     assert (["a"], ["4 px"], ["a: 4 px"], "Widen it.") == (found.images, found.reasons, found.named, found.remedy)
 
 
+def test_a_column_of_nulls_is_not_applicable(tmp_path):
+    """Nothing was looked at, so nothing was found good; what is expected of the nulls themselves is a check all the
+    same."""
+    nothing = table(width=pd.Series([None] * 3, dtype="Int64"))
+    null = {"type": "expect_column_values_to_be_null", "kwargs": {"column": "width"}, "meta": {"name": "null"}}
+    some = null | {"type": "expect_column_values_to_not_be_null", "severity": "warning"}
+    found = check(tmp_path, SMALL, null, some, images=nothing)
+    assert ["not applicable", "passed", "warning"] == [one.state for one in found]
+    assert "nothing to look at" == found[0].observed
+    text = (tmp_path / "docs" / "index.html").read_text()
+    assert "1 check passed, 1 not applicable, 1 warning." in text
+    assert '<tr class="not applicable"><td class="state">not applicable</td>' in text
+
+
+def test_one_value_is_something_to_look_at(tmp_path):
+    """The nulls beside it are passed over."""
+    [found] = check(tmp_path, SMALL, images=table(width=pd.Series([None, 8, None], dtype="Int64")))
+    assert ("passed", "so for all 3 images") == (found.state, found.observed)
+
+
 def test_checks_come_in_the_order_of_the_file(tmp_path):
     """Great Expectations itself groups them by column."""
     other = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "meta": {"name": "rows"}}

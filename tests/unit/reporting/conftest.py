@@ -68,6 +68,7 @@ def make_workspace(
     settings = SimpleNamespace(
         model="digits",
         seed=0,
+        ingest=SimpleNamespace(source="rendered_digits"),
         backbone=SimpleNamespace(name="small_cnn"),
         train=SimpleNamespace(strategy=SimpleNamespace(name="lp_ft")),
         publish=SimpleNamespace(handoff="handoff"),
@@ -140,7 +141,8 @@ def _write(root: Path, manifest: Manifest, trial: Trial, figures: dict, classes:
 
 
 def validation(profile: DataProfile) -> ValidationReport:
-    """One check passed, one warned about the image with the hostile name, one file was set aside."""
+    """One check passed, one had nothing to look at, one warned about the image with the hostile name; one
+    file was set aside."""
     readable = Check(
         suite="images",
         name="readable",
@@ -161,9 +163,18 @@ def validation(profile: DataProfile) -> ValidationReport:
         reasons=["8 px"],
         remedy="Leave small images out.",
     )
+    taught = Check(
+        suite="classes",
+        name="class_in_source",
+        says="every class is in the source",
+        severity="warning",
+        passed=True,
+        applicable=False,
+        observed="nothing to look at",
+    )
     return ValidationReport(
         success=True,
-        checks=[readable, small],
+        checks=[readable, taught, small],
         quarantined=[Quarantined(domain="target", name="<u>torn</u>.jpg", reason="truncated")],
         leaks=[],
         leak_count=0,

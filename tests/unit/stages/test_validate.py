@@ -66,21 +66,22 @@ UNREADABLE = {"error": "not an image (it begins with '<html')", "width": None, "
 
 
 def test_small_digits_with_few_labels_pass_without_a_warning(tmp_path):
-    """The embedded default is sound data."""
+    """The embedded default is sound data; nothing is known here of brightness and sharpness."""
     result = run(tmp_path, rows(), rows("source"))
     assert (
-        "30 target + 30 source images · 24 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
-        == result.line
+        "30 target + 30 source images · 22 checks passed, 2 not applicable, 0 warnings · 0 quarantined · "
+        "reports/data_docs/index.html" == result.line
     )
     assert (30, 30) == (len(result.outputs["target_manifest"]), len(result.outputs["source_manifest"]))
     assert (result.outputs["data_docs"].path / "index.html").is_file()
 
 
 def test_a_target_alone_passes(tmp_path):
-    """Without a source nothing is said of one."""
+    """Without a source nothing is said of one, and its check does not count as passed."""
+    result = run(tmp_path, rows())
     assert (
-        "30 target images · 24 checks passed, 0 warnings · 0 quarantined · reports/data_docs/index.html"
-        == run(tmp_path, rows()).line
+        "30 target images · 21 checks passed, 3 not applicable, 0 warnings · 0 quarantined · "
+        "reports/data_docs/index.html" == result.line
     )
 
 
@@ -128,7 +129,8 @@ def test_quarantine_leaves_unreadable_images_out_and_lists_them(tmp_path):
     result = run(tmp_path, with_cells(rows(), 3, name="photo3.jpg", **UNREADABLE), unreadable="quarantine")
     report = result.outputs["validation"]
     assert (
-        "29 target images · 23 checks passed, 1 warning · 1 quarantined · reports/data_docs/index.html" == result.line
+        "29 target images · 20 checks passed, 3 not applicable, 1 warning · 1 quarantined · "
+        "reports/data_docs/index.html" == result.line
     )
     assert [("target", "photo3.jpg", "not an image (it begins with '<html')")] == [
         (row.domain, row.name, row.reason) for row in report.quarantined
@@ -212,7 +214,9 @@ def test_a_teams_own_suites_are_used(tmp_path):
     """The folder is relative to the workspace; a fault in it is a fault in the parameters."""
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "images.json").write_text('{"name": "images", "expectations": []}')
-    assert run(tmp_path, rows(), suites="suites").line.startswith("30 target images · 7 checks passed")
+    assert run(tmp_path, rows(), suites="suites").line.startswith(
+        "30 target images · 6 checks passed, 1 not applicable"
+    )
     with pytest.raises(ParamsError):
         run(tmp_path, rows(), suites="no such folder")
 
