@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from pipeline import params
 from pipeline.core import cores
 from pipeline.core.context import Context
-from pipeline.core.errors import GraftlineError, InputError, ParamsError
+from pipeline.core.errors import GraftlineError, InputError, ParamsError, ServiceError
 from pipeline.graph import dvcfile, outside, preflight
 from pipeline.graph.table import BY_NAME, STAGES
 from pipeline.params import Settings, no_workspace
@@ -123,18 +123,23 @@ def _images(workspace: Path, settings: Settings) -> Iterator[Finding]:
 
 
 def _weights(workspace: Path, settings: Settings) -> Iterator[Finding]:
-    """Whether checkpoints are what the backbone needs, and whether there is a source to learn from."""
+    """Whether checkpoints are what the backbone needs, the strategy can work on it, and there is a source to learn
+    from."""
     from pipeline.stages import backbone
 
-    try:
-        preflight.check_source(settings)
-    except InputError as error:
-        yield _fault(error)
+    for check in (preflight.check_source, preflight.check_strategy):
+        try:
+            check(settings)
+        except InputError as error:
+            yield _fault(error)
     try:
         if _is_there(workspace, "backbone", settings):
-            backbone.check(settings.backbone, Context(workspace=workspace, seed=settings.seed))
+            for line in backbone.looked_at(settings.backbone, Context(workspace=workspace, seed=settings.seed)):
+                yield Finding("fine", line)
     except InputError as error:
         yield _fault(error)
+    except ServiceError as error:
+        yield Finding("broken", f"backbone.weights: {error}")
 
 
 def _is_there(workspace: Path, stage: str, settings: Settings) -> bool:

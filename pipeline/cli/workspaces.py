@@ -90,8 +90,18 @@ def render(
 def report(workspace: Workspace = CURRENT) -> None:
     """Write report/index.html from what the stages left (after `dvc repro`, say)."""
     from pipeline import params
+    from pipeline.catalog import CATALOG
+    from pipeline.core.errors import WorkspaceError
 
-    say(f"report: {write_report(workspace, params.load(workspace))}")
+    settings, first = params.load(workspace), CATALOG["validation"].path
+    if not (workspace / first).is_file():
+        raise WorkspaceError(
+            expected="what the stages of a run write",
+            found=f"no {first}",
+            where=str(workspace),
+            remedy="graftline run (or dvc repro), which writes the report too.",
+        )
+    say(f"report: {write_report(workspace, settings)}")
 
 
 def write_report(workspace: Path, settings: Settings) -> Path:

@@ -9,6 +9,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import DataError
 from pipeline.graph import outside
 from pipeline.graph.table import STAGES
+from pipeline.models.backbones import backbone
 from pipeline.stages.train import STRATEGIES
 from pipeline.training.needs import NEEDS
 
@@ -19,7 +20,8 @@ NO_SOURCE = "ingest.source: null"
 
 
 def check(workspace: Path, settings: Settings) -> None:
-    """See that what stages read from outside is there, and a source where one is learnt from. Costs no import of torch.
+    """See that what stages read from outside is there, a source where one is learnt from, and a backbone that the
+    strategy can work on. Costs no import of torch.
 
     Raises:
         DataError, WeightsError, ParamsError: with the key to set.
@@ -27,6 +29,7 @@ def check(workspace: Path, settings: Settings) -> None:
     for stage in STAGES:
         outside.check(workspace, stage, settings)
     check_source(settings)
+    check_strategy(settings)
 
 
 def check_source(settings: Settings) -> None:
@@ -54,3 +57,15 @@ def check_source(settings: Settings) -> None:
             where="train.strategy.name in params.yaml",
             remedy=need.remedy,
         )
+
+
+def check_strategy(settings: Settings) -> None:
+    """Let the strategy look at each backbone it may be given: a module may have ``check(params, row)``.
+
+    Raises:
+        ParamsError: what it would raise of one after the stages before it.
+    """
+    strategy = plugins.load(STRATEGIES, settings.train.strategy.name)
+    if hasattr(strategy, "check"):
+        for _, choice in settings.backbone.choices:
+            strategy.check(settings.train.strategy, backbone(choice.name))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -86,12 +88,25 @@ def published(row: Backbone, weights_name: str, where: str) -> Published:
 
 def from_torchvision(checkpoint: Published, cache: Path, where: str) -> Path:
     """The checkpoint's file: torch.hub's copy if this machine has one, else downloaded."""
+    url, digest = checkpoint.url, checkpoint.digest_prefix
+    return _hub_copy(checkpoint) or from_url(url, digest, cache, where, remedies=_of_torchvision(url))
+
+
+def torchvision_is_here(checkpoint: Published, cache: Path) -> bool:
+    """Whether :func:`from_torchvision` would find the file on this machine."""
+    return _hub_copy(checkpoint) is not None or kept_at(checkpoint.url, checkpoint.digest_prefix, cache).is_file()
+
+
+def torchvision_bytes(checkpoint: Published, where: str) -> int | None:
+    """As :func:`size_of` says of the checkpoint's address."""
+    return size_of(checkpoint.url, where, remedies=_of_torchvision(checkpoint.url))
+
+
+def _hub_copy(checkpoint: Published) -> Path | None:
     import torch
 
-    hub_copy = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(checkpoint.url).path).name
-    if hub_copy.is_file() and digests.of_file(hub_copy).startswith(checkpoint.digest_prefix):
-        return hub_copy
-    return from_url(checkpoint.url, checkpoint.digest_prefix, cache, where, remedies=_of_torchvision(checkpoint.url))
+    copy = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(checkpoint.url).path).name
+    return copy if copy.is_file() and digests.of_file(copy).startswith(checkpoint.digest_prefix) else None
 
 
 def _of_torchvision(url: str) -> Remedies:
@@ -141,13 +156,52 @@ def from_url(
         ParamsError: a variable that the address names is not set.
         ServiceError: the server cannot be reached, or takes too long.
     """
+    address, rules = _terms(url, where, insecure, allow_private, remedies)
+    web.check_scheme(address, rules)
+    kept = kept_at(url, sha256, cache)
+    if not kept.is_file():
+        with replacing(kept) as fresh:
+            _stream(address, fresh, rules, max_bytes)
+            verify(fresh, sha256, where)
+    verify(kept, sha256, where)
+    return kept
+
+
+def size_of(
+    url: str,
+    where: str,
+    *,
+    insecure: bool = False,
+    allow_private: bool = False,
+    max_bytes: int = MAX_BYTES,
+    remedies: Remedies | None = None,
+) -> int | None:
+    """Ask for the file, and how many bytes it has, without fetching it; None where the server does not say.
+
+    The request is a download's that ends after the headers: an address with a signature in it may allow no other.
+
+    Raises:
+        WeightsError, ParamsError, ServiceError: what :func:`from_url` would raise by then.
+    """
+    address, rules = _terms(url, where, insecure, allow_private, remedies)
+    with _answer(address, rules) as response:
+        return _told_size(response, _Limit(max_bytes, rules.show(address), where)) or None
+
+
+def kept_at(url: str, sha256: str, cache: Path) -> Path:
+    """Where a download lies."""
+    return cache / "downloads" / sha256.lower() / _file_name(url)
+
+
+def _terms(url: str, where: str, insecure: bool, allow_private: bool, remedies: Remedies | None) -> tuple[str, Rules]:
+    """The address with its variables filled in, and by which rules it is asked."""
     address = filled(url, where)
 
     def shown(hop: str) -> str:
         """The address as it is written, and of others the host: a path may hold a secret as well as a query."""
         return web.without_secrets(url if hop == address else hop, path=hop == address)
 
-    rules = Rules(
+    return address, Rules(
         WeightsError,
         where,
         remedies or _of_url(insecure),
@@ -158,14 +212,6 @@ def from_url(
         whole_s=WHOLE_S,
         shown=shown,
     )
-    web.check_scheme(address, rules)
-    kept = cache / "downloads" / sha256.lower() / _file_name(url)
-    if not kept.is_file():
-        with replacing(kept) as fresh:
-            _stream(address, fresh, rules, max_bytes)
-            verify(fresh, sha256, where)
-    verify(kept, sha256, where)
-    return kept
 
 
 def _file_name(url: str) -> str:
@@ -175,11 +221,18 @@ def _file_name(url: str) -> str:
 
 
 def _stream(url: str, path: Path, rules: Rules, max_bytes: int) -> None:
+    with _answer(url, rules) as response, path.open("wb") as file:
+        _receive(response, file, _Limit(max_bytes, rules.show(url), rules.where))
+
+
+@contextmanager
+def _answer(url: str, rules: Rules) -> Iterator[httpx.Response]:
+    """A file's server's answer; what goes wrong with it, also in the block, is told as a fault of the weights."""
     shown = rules.show(url)
     try:
-        with web.answer("GET", url, rules, headers=AS_IT_IS) as response, path.open("wb") as file:
+        with web.answer("GET", url, rules, headers=AS_IT_IS) as response:
             response.raise_for_status()
-            _receive(response, file, _Limit(max_bytes, shown, rules.where))
+            yield response
     except httpx.HTTPStatusError as error:
         raise WeightsError(
             expected="a file to download",
@@ -225,10 +278,7 @@ def _receive(response: httpx.Response, file: BinaryIO, limit: _Limit) -> None:
             where=limit.where,
             remedy="Download the file yourself and set weights: {file: PATH}.",
         )
-    told = response.headers.get("content-length", "")
-    size = int(told) if told.isdecimal() else 0
-    limit.check(size, f"{size / 1e6:,.0f} MB")
-    meter, received = Meter(what="download", unit="kB", total=size // 1000), 0
+    meter, received = Meter(what="download", unit="kB", total=_told_size(response, limit) // 1000), 0
     try:
         for block in response.iter_raw():
             received += len(block)
@@ -237,6 +287,23 @@ def _receive(response: httpx.Response, file: BinaryIO, limit: _Limit) -> None:
             meter.advance(received // 1000 - meter.done)
     finally:
         meter.close()
+
+
+def _told_size(response: httpx.Response, limit: _Limit) -> int:
+    """Bytes, by the header; 0 where there is none."""
+    told = response.headers.get("content-length", "")
+    size = int(told) if told.isdecimal() else 0
+    limit.check(size, f"{size / 1e6:,.0f} MB")
+    return size
+
+
+def mlflow_is_here(sha256: str, cache: Path) -> bool:
+    """Whether :func:`from_mlflow` would find the file on this machine."""
+    return _mlflow_copy(sha256, cache).is_dir()
+
+
+def _mlflow_copy(sha256: str, cache: Path) -> Path:
+    return cache / "downloads" / f"mlflow-{sha256.lower()}"
 
 
 def from_mlflow(uri: str, sha256: str, cache: Path, where: str, *, tracking_uri: str | None) -> Path:
@@ -257,7 +324,7 @@ def from_mlflow(uri: str, sha256: str, cache: Path, where: str, *, tracking_uri:
             where=where,
             remedy="Set tracking.uri in params.yaml, or MLFLOW_TRACKING_URI.",
         )
-    kept = cache / "downloads" / f"mlflow-{sha256.lower()}"
+    kept = _mlflow_copy(sha256, cache)
     if not kept.is_dir():
         with replacing(kept) as fresh:
             _download_artifacts(uri, fresh, where, tracking_uri)

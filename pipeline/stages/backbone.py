@@ -6,6 +6,7 @@ Where several candidates are named, the one on whose features a probe does best.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pipeline.core.device import computing, threads_for
 from pipeline.core.errors import WeightsError
 from pipeline.core.params import Params as Base
 from pipeline.core.secrets import has_secret
+from pipeline.core.web import without_secrets
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.features.options import ExtractionOptions
 from pipeline.models.backbones import BACKBONES
@@ -53,6 +55,15 @@ class Url(Base):
     """Allow a server on this machine or in a private network."""
     max_mb: int = Field(8000, gt=0)
     """A larger file is not fetched."""
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """Under which it is fetched, by ``pipeline/models/downloads.py``'s names."""
+        return {
+            "insecure": self.insecure,
+            "allow_private": self.allow_private,
+            "max_bytes": self.max_mb * 10**6,
+        }
 
     @field_validator("url")
     @classmethod
@@ -213,20 +224,41 @@ def run(
     return Result(f"{weights.name} · {how} · {_size(weights)}", {"backbone": weights, "ranking": RankingReport()})
 
 
-def check(params: Params, context: Context) -> None:
-    """Look at every checkpoint that is a file here or has a name; those that must be fetched are left to the stage.
+def looked_at(params: Params, context: Context) -> Iterator[str]:
+    """Look at every checkpoint, fetching none; say of those that come from elsewhere whether they are here yet.
 
     Raises:
-        WeightsError: what :func:`run` would raise of it.
+        WeightsError, ParamsError, ServiceError: what :func:`run` would raise of it.
     """
-    from pipeline.models import downloads
-
     for key, choice in params.checkpoints:
         where = f"{key} in params.yaml"
         if isinstance(choice.weights, File):
             _fetch(choice, context, where)
-        elif isinstance(choice.weights, str) and choice.weights not in ("pretrain", "none"):
-            downloads.published(row_of(choice.name), choice.weights, where)
+        elif choice.weights not in ("pretrain", "none"):
+            yield f"{key}: {_whereabouts(choice, context, where)}"
+
+
+def _whereabouts(choice: Candidate, context: Context, where: str) -> str:
+    """``IMAGENET1K_V1 of resnet18 is on this machine``, or ``… is to be fetched: https://…, 47 MB``."""
+    from pipeline.models import downloads
+
+    row, weights, cache = row_of(choice.name), choice.weights, _cache(context)
+    if isinstance(weights, Mlflow):
+        here = downloads.mlflow_is_here(weights.sha256, cache)
+        return "the artifact is on this machine" if here else f"{weights.mlflow} is to be fetched"
+    if isinstance(weights, Url):
+        if downloads.kept_at(weights.url, weights.sha256, cache).is_file():
+            return "the file is on this machine"
+        return _to_fetch("the file", weights.url, downloads.size_of(weights.url, where, **weights.terms))
+    checkpoint = downloads.published(row, str(weights), where)
+    if downloads.torchvision_is_here(checkpoint, cache):
+        return f"{weights} of {row.name} is on this machine"
+    return _to_fetch(f"{weights} of {row.name}", checkpoint.url, downloads.torchvision_bytes(checkpoint, where))
+
+
+def _to_fetch(what: str, url: str, size: int | None) -> str:
+    of_size = f", {size / 1e6:,.0f} MB" if size is not None else ""
+    return f"{what} is to be fetched: {without_secrets(url)}{of_size}"
 
 
 def _best(
@@ -336,22 +368,14 @@ def _locate(choice: Candidate, context: Context, where: str) -> tuple[Path, str,
     from pipeline.models.checkpoints import verify
 
     row, weights = row_of(choice.name), choice.weights
-    cache = context.cache or context.workspace / ".graftline" / "cache"
+    cache = _cache(context)
     if isinstance(weights, File):
         path = context.workspace / weights.file.expanduser()
         if weights.sha256 is not None and path.is_file():
             verify(path, weights.sha256, where)
         return path, f"file {weights.file.name}", row.preprocessing
     if isinstance(weights, Url):
-        path = downloads.from_url(
-            weights.url,
-            weights.sha256,
-            cache,
-            where,
-            insecure=weights.insecure,
-            allow_private=weights.allow_private,
-            max_bytes=weights.max_mb * 10**6,
-        )
+        path = downloads.from_url(weights.url, weights.sha256, cache, where, **weights.terms)
         return path, f"downloaded {path.name}", row.preprocessing
     if isinstance(weights, Mlflow):
         store = context.tracking_uri
@@ -359,6 +383,10 @@ def _locate(choice: Candidate, context: Context, where: str) -> tuple[Path, str,
         return path, f"MLflow {weights.mlflow}", row.preprocessing
     checkpoint = downloads.published(row, str(weights), where)
     return downloads.from_torchvision(checkpoint, cache, where), f"torchvision {weights}", checkpoint.preprocessing
+
+
+def _cache(context: Context) -> Path:
+    return context.cache or context.workspace / ".graftline" / "cache"
 
 
 def _pretrain(

@@ -467,6 +467,14 @@ def test_a_stage_before_its_time(graftline, workspace):
     assert_untouched(workspace, "train", PARAMS)
 
 
+def test_a_report_before_the_first_run(graftline, workspace):
+    """There is nothing to report on, and no empty page is written."""
+    answer = graftline("report", "-C", workspace)
+
+    assert_refused(answer, "what the stages of a run write", "no reports/validation.json", "graftline run")
+    assert not (workspace / "report").exists()
+
+
 def test_a_refusal_reaches_the_user_through_dvc(tmp_path):
     """The run ends with the stage's own message, once, whatever DVC says of a command that failed."""
     from pipeline.workspace import create

@@ -15,11 +15,14 @@ from typer.testing import CliRunner
 from pipeline import doctor, params
 from pipeline.cli import main  # noqa: F401 - adds the commands to the app
 from pipeline.cli.app import app
+from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WorkspaceError
 from pipeline.graph import dvcfile
+from pipeline.models import downloads
 from pipeline.models.backbones import backbone
 from pipeline.models.checkpoints import random_weights
 from pipeline.release.history import History
+from tests.web_server import Page, Server, serving
 
 PARAMS = """\
 ingest:
@@ -177,6 +180,61 @@ def test_a_registry_that_does_not_know_the_champion(workspace, monkeypatch):
     assert finding.what.startswith("expected digits v7, champion since 20")
     assert finding.what.endswith("found no version of 'digits' at all (the registry at sqlite:///mlflow.db)")
     assert "MLFLOW_TRACKING_URI" in finding.remedy
+
+
+def weights_of(workspace: Path, form: str, name: str = "small_cnn") -> list[doctor.Finding]:
+    """What is said of weights in this form."""
+    text = PARAMS.replace("{name: small_cnn, weights: {file: weights.pt}}", f"{{name: {name}, weights: {form}}}")
+    (workspace / "params.yaml").write_text(text)
+    return [finding for finding in doctor.examine(workspace) if "backbone.weights" in finding.what]
+
+
+def test_weights_that_are_to_be_fetched(workspace, checkpoint):
+    """Asked for where they lie, and not fetched; once they are here nobody is asked."""
+    content, digest = checkpoint.read_bytes(), digests.of_file(checkpoint)
+
+    def page(request: Page) -> None:
+        request.send(content, 200 if "w.pt" in request.path else 404, Content_Length=len(content))
+
+    with serving(server := Server(page)):
+        terms = f"sha256: {digest}, insecure: true, allow_private: true"
+        form = f"{{url: '{server.url('/w.pt?a=b')}', {terms}}}"
+        (finding,) = weights_of(workspace, form)
+        assert ("fine", f"backbone.weights: the file is to be fetched: {server.url('/w.pt')}, 1 MB") == finding[:2]
+        (gone,) = weights_of(workspace, f"{{url: '{server.url('/gone.pt')}', {terms}}}")
+        assert ("broken", True) == (gone.state, "status 404" in gone.what)
+        downloads.from_url(
+            server.url("/w.pt?a=b"), digest, workspace / ".graftline/cache", "", insecure=True, allow_private=True
+        )
+    assert [("fine", "backbone.weights: the file is on this machine", "")] == weights_of(workspace, form)
+    (out_of_reach,) = weights_of(workspace, form.replace("w.pt", "other.pt"))
+    assert "broken" == out_of_reach.state
+    assert "Could not download" in out_of_reach.what
+    assert "remedy" in out_of_reach.what
+
+
+def test_named_weights(workspace, tmp_path, monkeypatch):
+    """torchvision's name, and whether its file is here; an artifact of MLflow is the tracking store's affair."""
+    hub = tmp_path / "hub" / "checkpoints"
+    hub.mkdir(parents=True)
+    (hub / "own-0123abcd.pth").write_bytes(b"weights")
+    own = downloads.Published(
+        "https://127.0.0.1:9/own-0123abcd.pth", digests.of_bytes(b"weights"), backbone("resnet18").preprocessing
+    )
+    monkeypatch.setattr(downloads, "published", lambda *_: own)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(hub.parent))
+    named = "backbone.weights: IMAGENET1K_V1 of resnet18"
+    assert [("fine", f"{named} is on this machine", "")] == weights_of(workspace, "IMAGENET1K_V1", "resnet18")
+
+    (hub / "own-0123abcd.pth").unlink()
+    monkeypatch.setattr(downloads, "size_of", lambda *_, **__: 46_830_571)
+    (finding,) = weights_of(workspace, "IMAGENET1K_V1", "resnet18")
+    assert ("fine", f"{named} is to be fetched: {own.url}, 47 MB") == finding[:2]
+
+    artifact = f"{{mlflow: 'runs:/1/weights.pt', sha256: {'a' * 64}}}"
+    assert ["backbone.weights: runs:/1/weights.pt is to be fetched"] == [
+        finding.what for finding in weights_of(workspace, artifact)
+    ]
 
 
 def test_a_missing_weights_file(workspace):

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from pipeline.core.errors import ParamsError
 from pipeline.training.fine_tuning_params import FineTuneParams
 
 if TYPE_CHECKING:
     from pipeline.core.context import Context
+    from pipeline.models.backbones import Backbone
     from pipeline.training.task import Fitted, Task
 
 SUMMARY = "first blocks frozen, the others fine-tuned at falling rates"
@@ -39,34 +41,36 @@ class Params(FineTuneParams):
     block_decay: float = Field(0.5, gt=0, le=1)
 
 
+def check(params: Params, row: Backbone) -> None:
+    """Before a run begins.
+
+    Raises:
+        ParamsError: ``frozen_blocks`` is more than the backbone has.
+    """
+    if params.frozen_blocks is None or params.frozen_blocks <= len(row.blocks):
+        return
+    raise ParamsError(
+        expected=f"at most the {len(row.blocks)} blocks of {row.name}: {', '.join(row.blocks)}",
+        found=str(params.frozen_blocks),
+        where="train.strategy.frozen_blocks in params.yaml",
+        remedy="Lower it, or use the strategy 'probe', which freezes every block.",
+    )
+
+
 def fit(task: Task, params: Params, context: Context) -> Fitted:
     """Probe head, then the last blocks and the head.
 
     Raises:
-        ParamsError: ``frozen_blocks`` is more than the backbone has.
+        ParamsError: as :func:`check` does.
     """
     from pipeline.training.classifiers import heads
     from pipeline.training.fine_tuning import fine_tune
 
     network = task.pretrained_network()
+    check(params, network.row)
     blocks = tuple(network.row.blocks)
-    frozen = _frozen_blocks(params, blocks, task.backbone.name)
+    frozen = max(1, len(blocks) - 2) if params.frozen_blocks is None else params.frozen_blocks
     probe = heads.starting_head(task, network)
     phase = params.phase("fine_tune", blocks, frozen=frozen)
     why = "The last blocks were then trained from there: features of the first ones fit most images as they are."
     return fine_tune(task, network, [phase], params, **heads.facts(task, probe, why))
-
-
-def _frozen_blocks(params: Params, blocks: tuple[str, ...], backbone: str) -> int:
-    if params.frozen_blocks is None:
-        return max(1, len(blocks) - 2)
-    if params.frozen_blocks <= len(blocks):
-        return params.frozen_blocks
-    from pipeline.core.errors import ParamsError
-
-    raise ParamsError(
-        expected=f"at most the {len(blocks)} blocks of {backbone}: {', '.join(blocks)}",
-        found=str(params.frozen_blocks),
-        where="train.strategy.frozen_blocks in params.yaml",
-        remedy="Lower it, or use the strategy 'probe', which freezes every block.",
-    )

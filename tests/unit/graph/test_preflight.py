@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import params
-from pipeline.core.errors import DataError, WeightsError
+from pipeline.core.errors import DataError, ParamsError, WeightsError
 from pipeline.graph import preflight
 
 
@@ -50,3 +50,20 @@ def test_what_stages_read_from_outside_is_there(tmp_path):
     wanted = settings("ingest: {source: null}\nbackbone: {weights: {file: gone.pt}}\n", tmp_path)
     with pytest.raises(WeightsError, match=r"'gone.pt', which does not exist"):
         preflight.check(tmp_path, wanted)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "blocks"),
+    [
+        ("{name: small_cnn, weights: none}", "at most the 4 blocks of small_cnn: stem"),
+        ("{candidates: [{name: mobilenet_v2, weights: V1}, {name: resnet18, weights: V1}]}", "5 blocks of resnet18"),
+    ],
+)
+def test_a_strategy_looks_at_the_backbone_it_may_be_given(tmp_path, backbone, blocks):
+    """Six frozen blocks are too many for these, whichever of the candidates is chosen; said before the first stage."""
+    text = f"backbone: {backbone}\ntrain: {{strategy: {{name: partial, frozen_blocks: FROZEN}}}}\n"
+    preflight.check(tmp_path, settings(text.replace("FROZEN", "4"), tmp_path))
+    with pytest.raises(ParamsError) as caught:
+        preflight.check(tmp_path, settings(text.replace("FROZEN", "6"), tmp_path))
+    assert blocks in caught.value.expected
+    assert "train.strategy.frozen_blocks in params.yaml" == caught.value.where

@@ -14,7 +14,8 @@ from pipeline.core import digests
 from pipeline.core.errors import ServiceError, WeightsError
 from pipeline.models import downloads
 from pipeline.models.backbones import backbone
-from pipeline.models.downloads import Published, from_mlflow, from_url, published
+from pipeline.models.downloads import Published, from_mlflow, from_url, published, size_of
+from tests.web_server import Page, Server, serving
 
 CONTENT = b"weights" * 1000
 SHA256 = digests.of_bytes(CONTENT)
@@ -49,6 +50,25 @@ def test_is_fetched_once(tmp_path: Path, address: str) -> None:
     assert paths[0] == paths[1] == tmp_path / "downloads" / SHA256 / "w.pt"
     assert paths[0].read_bytes() == CONTENT
     assert _Server.served == 1
+
+
+def test_asking_for_the_size_fetches_nothing(tmp_path: Path) -> None:
+    """What the header says; nothing where it says nothing; too large, gone or out of reach as a download would say."""
+    packed = {"insecure": True, "allow_private": True}
+
+    def page(request: Page) -> None:
+        length = {"Content_Length": len(CONTENT)} if "told" in request.path else {}
+        request.send(CONTENT, 404 if "gone" in request.path else 200, **length)
+
+    with serving(server := Server(page)):
+        assert len(CONTENT) == size_of(server.url("/told.pt"), "here", **packed)
+        assert size_of(server.url("/w.pt"), "here", **packed) is None
+        with pytest.raises(WeightsError, match=r"at most 0 MB; found 0 MB from http"):
+            size_of(server.url("/told.pt"), "here", max_bytes=10, **packed)
+        with pytest.raises(WeightsError, match=r"a file to download; found status 404"):
+            size_of(server.url("/gone.pt"), "here", **packed)
+    with pytest.raises(ServiceError, match=r"Could not download http://127.0.0.1:9/w.pt"):
+        size_of("http://127.0.0.1:9/w.pt", "here", **packed)
 
 
 def test_wrong_digest_leaves_nothing(tmp_path: Path, address: str) -> None:
