@@ -15,7 +15,10 @@ from pipeline.evaluation.comparison import compare, other_classes
 from pipeline.evaluation.report import Comparison
 from pipeline.evaluation.scoring import Answers
 
-NO_LABELS = "no labelled test image: nothing can be scored; label some images of the test split"
+NO_LABELS = (
+    "no labelled test image: nothing can be scored; label some images, and keep a share of them for testing "
+    "(ingest.test_share) or give a test split"
+)
 NO_CHAMPION = "no champion yet: this model is the first"
 
 

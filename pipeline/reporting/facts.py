@@ -164,7 +164,6 @@ def _gates(verdict: Json | None) -> Gates | None:
         return None
     rows = []
     for finding in verdict["findings"]:
-        says_more = finding["why"] not in (f"{finding['observed']}; {finding['required']}", finding["observed"])
         rows.append(
             GateRow(
                 gate=words(finding["gate"]),
@@ -172,11 +171,17 @@ def _gates(verdict: Json | None) -> Gates | None:
                 passed=finding["passed"],
                 observed=finding["observed"],
                 required=finding["required"],
-                why=finding["why"] if says_more else None,
+                why=_beyond(finding),
             )
         )
     off, not_asked = ([words(gate) for gate in verdict.get(key, [])] for key in ("off", "not_asked"))
     return Gates(rows, off, not_asked)
+
+
+def _beyond(finding: Json) -> str | None:
+    """What the reason says beyond the figures that stand beside it."""
+    more = finding["why"].removeprefix(finding["observed"]).lstrip(",:; ")
+    return more if more not in ("", finding["required"]) else None
 
 
 def _demands(gate: str) -> str:

@@ -13,10 +13,12 @@ from pipeline.tracking.runs import ask_git
 if TYPE_CHECKING:
     from pipeline.params import Settings
 
+SOURCE = "Source manifest"
+
 FILES = (
     ("Model", "models/model.onnx"),
     ("Target manifest", "data/manifest/target.parquet"),
-    ("Source manifest", "data/manifest/source.parquet"),
+    (SOURCE, "data/manifest/source.parquet"),
     ("Params", "params.yaml"),
     ("Stage lock", "dvc.lock"),
 )
@@ -38,7 +40,8 @@ PACKAGES = (
 
 def facts(workspace: Path, settings: Settings) -> list[tuple[str, str]]:
     """(what, value) pairs for people; a file that is not there is left out."""
-    present = [(name, workspace / file) for name, file in FILES if (workspace / file).is_file()]
+    absent = () if settings.ingest.source else (SOURCE,)  # the stage writes an empty one all the same
+    present = [(name, workspace / file) for name, file in FILES if name not in absent and (workspace / file).is_file()]
     return [
         ("Workspace", str(workspace.resolve())),
         ("Git revision", revision(workspace) or "none: the workspace is not in a git repository with a commit"),

@@ -105,11 +105,11 @@ def _against_last_run(
 
     from pipeline.evaluation.domains import DomainReport, compare
 
-    names = ("last run", "target")
+    names = ("last run", "new part of the target")
     fresh = target.where(pd.Series(~previous.knows(target.frame["id"].tolist()), dtype=bool))
     reason = _why_not(previous, features, fresh)
     if reason:
-        return DomainReport(source=names[0], target=names[1], target_images=len(target), sentences=[reason])
+        return DomainReport(source=names[0], target=names[1], target_images=len(fresh), sentences=[reason])
     limits = params.model_dump() | {"map_images": 0}
     return compare(previous.features, features.of(fresh), seed=context.seed, names=names, **limits)
 

@@ -41,7 +41,8 @@ def fit(
     network = task.pretrained_network()
     heads.set_linear(network, head.tempered(choice.temperature))
     told = (
-        "The backbone stayed frozen; the head was fitted to all labelled images, its logits scaled by the temperature."
+        "The backbone stayed frozen; the head was at last fitted to all labelled images, those held out among them, "
+        "and its logits scaled by the temperature."
     )
     chosen = {called: choice.setting, "temperature": choice.temperature}
     notes = [f"The {called} ends the path, so a better one may lie beyond."] if _may_lie_beyond(choice, called) else []

@@ -45,6 +45,9 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
 
     network = task.pretrained_network()
     probe = heads.final_head(task, network, heads.penalty_path(params.strongest, params.weakest, params.penalties))
-    told = "The backbone stayed frozen; with that penalty the head was fitted to all labelled images."
+    told = (
+        "The backbone stayed frozen; with that penalty the head was at last fitted to all labelled images, those held "
+        "out among them."
+    )
     measured = probe.accuracy if task.holds_out else None
     return Fitted(network, task.record(params, val_accuracy=measured, **heads.facts(task, probe, told)))

@@ -77,6 +77,6 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
     )
     network = task.pretrained_network()
     network.head = forest.head_of(grown(task.all_set, choice.setting), classes)
-    told = f"The backbone stayed frozen; {params.trees} trees were grown on all labelled images."
+    told = f"The backbone stayed frozen; {params.trees} trees were at last grown on all labelled images."
     facts = heads.chosen_facts(task, choice, {"depth": choice.setting}, told)
     return Fitted(network, task.record(params, **facts))

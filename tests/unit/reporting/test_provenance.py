@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from types import SimpleNamespace
 
 from pipeline.core import digests
 from pipeline.reporting import provenance
@@ -34,6 +35,17 @@ def test_files_that_identify_the_run_are_digested(workspace):
 
     assert f"sha256 {digests.of_bytes(b'onnx')}" == found["Model"]
     assert "Source manifest" not in found
+
+
+def test_a_source_that_is_not_there_has_no_digest(workspace):
+    """Without one the stages write an empty manifest, which identifies nothing."""
+    manifest = workspace.root / "data/manifest/source.parquet"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_bytes(b"empty")
+    without = SimpleNamespace(**{**vars(workspace.settings), "ingest": SimpleNamespace(source=None)})
+
+    assert "Source manifest" in dict(provenance.facts(workspace.root, workspace.settings))
+    assert "Source manifest" not in dict(provenance.facts(workspace.root, without))
 
 
 def test_versions_name_installed_packages_only():

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from pipeline.core import digests
 from pipeline.evaluation.report import Metrics
+from pipeline.gates._base import Verdict, finding, missing
 from pipeline.reporting import report
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -114,6 +115,21 @@ def test_held_names_the_gate_that_failed(workspace):
     assert "The gate “calibration” failed: surer than it is right." in words(written(workspace, "held"))
 
 
+def test_a_reason_does_not_say_again_what_was_observed(workspace):
+    """Beside a cell that says what was found stands only what follows from it."""
+    lacking = missing("pipeline.gates.accuracy_floor", "accuracy (no labelled test image)", required="0.9 or more")
+    invalid = finding(
+        "pipeline.gates.data_valid", False, observed="1 critical failed", required="none", why="1 critical failed: leak"
+    )
+    plain = finding("pipeline.gates.latency", False, observed="9 ms", required="up to 8 ms")
+    Verdict(passed=False, findings=[lacking, invalid, plain]).save(workspace.root / "reports/verdict.json")
+    html = written(workspace)
+
+    assert 'no accuracy (no labelled test image)<span class="under">so nothing can be shown</span>' in html
+    assert '1 critical failed<span class="under">leak</span>' in html
+    assert ">9 ms</td>" in html
+
+
 def test_unchanged_names_the_champion(workspace):
     """Where nothing changed, the champion that stays is named."""
     expected = "Data, params and code are those of the last run, so digits v1 stays champion."
@@ -201,7 +217,8 @@ def test_validation_names_what_was_found(workspace):
     """A warning says what was expected, what was found and what to do; images set aside have their reason."""
     text = words(written(workspace))
 
-    assert "1 check passed, 1 warning; 1 image set aside, no leak between splits." in text
+    assert "1 check passed, 1 not applicable, 1 warning; 1 image set aside, no leak between splits." in text
+    assert "1 not applicableEvery class is in the source (nothing to look at)" in text
     assert "The shorter side of an image has 16 px or more" in text
     assert "Found: 1 of 60 images do not. Leave small images out." in text
     assert "<u>torn</u>.jpg: truncated" in text
