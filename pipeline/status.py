@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pipeline import params
 from pipeline.catalog import CATALOG
 from pipeline.core import lock
+from pipeline.core.errors import BusyError
 from pipeline.gates._base import Verdict
 from pipeline.graph import dvcfile
 from pipeline.release.history import Entry, History
@@ -38,7 +39,7 @@ class Status(NamedTuple):
     def next(self) -> str:
         """What to do."""
         if self.running:
-            return "wait for that run"
+            return "wait until that is done"
         return "change the data or params.yaml, then graftline run" if self.decided else "graftline run"
 
     @property
@@ -83,15 +84,14 @@ def status_of(workspace: Path) -> Status:
 
     Raises:
         ParamsError: params.yaml is missing or wrong.
-        BusyError, WorkspaceError, InputError: as :func:`pipeline.graph.through_dvc.stale`.
+        WorkspaceError, InputError: as :func:`pipeline.graph.through_dvc.stale`.
     """
-    from pipeline.graph import through_dvc, torn
+    from pipeline.graph import torn
     from pipeline.release import decide
 
     settings, history = params.load(workspace), History(workspace)
-    running = lock.holder(workspace) if lock.is_held(workspace) else None
+    running, stale = _at_work(workspace)
     has_run = (workspace / torn.LOCK).is_file()
-    stale = None if running else through_dvc.stale(workspace)
     if stale and not has_run:
         stale = {name: [] for name in stale}  # DVC would call everything deleted
     is_done = stale == {}
@@ -109,6 +109,18 @@ def status_of(workspace: Path) -> Status:
         and history.is_overruled(decided.model, decided.version),
         champion=history.last_champion(settings.model),
     )
+
+
+def _at_work(workspace: Path) -> tuple[str | None, dict[str, list[str]] | None]:
+    """Who is, and, where nobody is, which stages are stale and why."""
+    from pipeline.graph import through_dvc
+
+    if lock.is_held(workspace):
+        return lock.holder(workspace), None
+    try:
+        return None, through_dvc.stale(workspace, wait=False)
+    except BusyError:
+        return f"another DVC command holds {workspace}", None
 
 
 def _passed(workspace: Path) -> bool | None:

@@ -123,11 +123,11 @@ class Dvc:
                 repo.checkout(recorded, force=True)
 
 
-def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
+def stale(workspace: Path, name: str | None = None, *, wait: bool = True) -> dict[str, list[str]]:
     """Why each stage, or this one, would run again, in DVC's words; stages that are up to date are left out.
 
     Raises:
-        BusyError: another DVC command held the repository all the while.
+        BusyError: another DVC command held the repository, all the while where it is to ``wait``.
         WorkspaceError: DVC cannot read dvc.yaml or finds no repository.
         InputError: what a stage reads from outside holds something that is no file.
     """
@@ -139,7 +139,7 @@ def stale(workspace: Path, name: str | None = None) -> dict[str, list[str]]:
     # A bare name is sought in the current folder. All stages at once take DVC the time of three one by one.
     target = str(file) if name is None else f"{file}:{name}"
     with _asking_dvc(workspace), Repo(str(workspace)) as repo:
-        status = _when_free(lambda: repo.status(targets=[target]))
+        status = _when_free(lambda: repo.status(targets=[target]), BUSY_TRIES if wait else 1)
     changed = {target.rpartition(":")[2]: changes for target, changes in status.items()}
     return {stage: _reasons(changed[stage]) for stage in BY_NAME if stage in changed}
 
@@ -161,9 +161,9 @@ def _asking_dvc(workspace: Path) -> Iterator[None]:
         ) from None
 
 
-def _when_free(ask: Callable[[], Any]) -> Any:
-    """Ask again while another DVC command holds the repository, for as long as such commands take."""
-    for _ in range(BUSY_TRIES - 1):
+def _when_free(ask: Callable[[], Any], tries: int) -> Any:
+    """Ask again while another DVC command holds the repository; such commands are done within :data:`BUSY_TRIES`."""
+    for _ in range(tries - 1):
         try:
             return ask()
         except LockError:

@@ -13,6 +13,7 @@ from pipeline import params, workspace
 from pipeline.catalog import CATALOG
 from pipeline.cli.program import main
 from pipeline.core import lock
+from pipeline.core.errors import BusyError
 from pipeline.gates._base import Finding, Verdict
 from pipeline.graph import torn
 from pipeline.release import decide
@@ -32,7 +33,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def up_to_date(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The stages have made a model and a verdict that all gates passed."""
-    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {})
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder, **_: {})
     (fresh / torn.LOCK).write_text("")
     model = fresh / CATALOG["model"].path
     model.parent.mkdir(parents=True)
@@ -74,7 +75,7 @@ def test_a_fresh_workspace(tmp_path: Path) -> None:
 
 def test_a_dvc_yaml_out_of_step(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what mends it."""
-    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {})
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder, **_: {})
     params.assign(fresh, ["ingest.source=null"])
     (fresh / "dvc.yaml").write_text("stages: {}\n")
     said = lines(fresh)
@@ -85,7 +86,9 @@ def test_a_dvc_yaml_out_of_step(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_three_reasons_and_how_many_more(up_to_date: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line for each stale stage; what was decided on its old output is no longer said."""
     decided(up_to_date, "held", 1)
-    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {"ingest": list("abcde"), "train": ["x"]})
+    monkeypatch.setattr(
+        "pipeline.graph.through_dvc.stale", lambda folder, **_: {"ingest": list("abcde"), "train": ["x"]}
+    )
     said = lines(up_to_date)
     assert ["ingest     stale: a, b, c and 2 more", "train      stale: x", "champion   none yet"] == said[:3]
     assert "next       graftline run" == said[-1]
@@ -139,7 +142,7 @@ def test_programs_get_the_same(up_to_date: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_programs_are_told_of_what_is_not_there(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None, and not a missing field."""
-    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: {"ingest": ["deleted: x"]})
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder, **_: {"ingest": ["deleted: x"]})
     record = status_of(fresh).record
     assert set(Status._fields) | {"next"} == set(record)
     assert (None, None, None, False) == tuple(record[name] for name in ("passed", "decided", "champion", "has_run"))
@@ -149,14 +152,28 @@ def test_programs_are_told_of_what_is_not_there(fresh: Path, monkeypatch: pytest
 def test_beside_a_run_it_answers_at_once(up_to_date: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC, which the run holds, is not asked; nobody is told to start another run, nor of the verdict of the last."""
     decided(up_to_date, "promoted", 2)
-    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder: pytest.fail("DVC was asked"))
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", lambda folder, **_: pytest.fail("DVC was asked"))
     with lock.workspace_lock(up_to_date):
         said, record = lines(up_to_date), status_of(up_to_date).record
     assert f"stages     at work: another run (pid {os.getpid()}, since " in said[0]
     assert said[1].startswith("champion   digits v2")
-    assert "next       wait for that run" == said[2]
+    assert "next       wait until that is done" == said[2]
     assert (None, None, None) == (record["stale"], record["passed"], record["decided"])
     assert record["running"].startswith("another run (pid ")
+
+
+def test_beside_a_dvc_command_it_answers_at_once(up_to_date: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's `dvc repro` or `dvc gc`: DVC is asked once, and is not waited for."""
+    decided(up_to_date, "promoted", 2)
+
+    def busy(folder: Path, *, wait: bool) -> Any:
+        assert not wait
+        raise BusyError("Another DVC command holds it")
+
+    monkeypatch.setattr("pipeline.graph.through_dvc.stale", busy)
+    assert [f"stages     at work: another DVC command holds {up_to_date}", "next       wait until that is done"] == [
+        line for line in lines(up_to_date) if not line.startswith("champion")
+    ]
 
 
 def test_asking_takes_nobody_s_turn(up_to_date: Path) -> None:

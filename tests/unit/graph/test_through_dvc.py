@@ -89,6 +89,20 @@ def test_another_dvc_command_is_waited_for(workspace, monkeypatch):
         through_dvc.stale(workspace)
 
 
+def test_who_only_looks_does_not_wait(workspace, monkeypatch):
+    """A held lock is told at the first try."""
+    asked = []
+
+    def busy(repo, *args, **kwargs):
+        asked.append(1)
+        raise LockError("held")
+
+    monkeypatch.setattr(Repo, "status", busy)
+    with pytest.raises(BusyError):
+        through_dvc.stale(workspace, wait=False)
+    assert 1 == len(asked)
+
+
 def stop(error):
     raise error
 
