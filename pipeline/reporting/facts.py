@@ -180,8 +180,10 @@ def _gates(verdict: Json | None) -> Gates | None:
 
 def _beyond(finding: Json) -> str | None:
     """What the reason says beyond the figures that stand beside it."""
-    more = finding["why"].removeprefix(finding["observed"]).lstrip(",:; ")
-    return more if more not in ("", finding["required"]) else None
+    told, begins = finding["why"], finding["observed"]
+    if told.startswith(begins) and told[len(begins) : len(begins) + 1] in ("", ",", ":", ";"):
+        told = told[len(begins) :].lstrip(",:; ")
+    return told if told not in ("", finding["required"]) else None
 
 
 def _demands(gate: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -157,10 +158,11 @@ def classes(metrics: Json | None) -> list[ClassRow] | None:
 
 
 def slices(metrics: Json | None) -> list[SliceRow] | None:
+    """Of columns with two values or more: what has one says again what stands above."""
     if metrics is None:
         return None
-    rows = []
-    for score in metrics.get("slices", []):
+    rows, values = [], Counter(score["column"] for score in metrics.get("slices", []))
+    for score in (score for score in metrics.get("slices", []) if values[score["column"]] > 1):
         accuracy = cast(Estimate, estimate(score, "accuracy"))
         champion = finite(score.get("champion_accuracy"))
         bar = charts.interval_bar(*accuracy)

@@ -18,7 +18,7 @@ from pipeline.evaluation.explain_report import (
     MethodScore,
     Robustness,
 )
-from pipeline.evaluation.report import Metrics, SliceGap
+from pipeline.evaluation.report import Metrics, SliceGap, SliceScore
 from pipeline.reporting import report
 
 EVIL = "<script>alert(1)</script>"
@@ -160,3 +160,21 @@ def test_gaps_between_slices_are_told(workspace, low, says):
     assert f"site: +20.0 points ({f'{100 * low:+.1f}'.replace('-', '−')} to +30.0)" in text_of(html)
     assert f"{says}." in text_of(html)
     assert "<i>s" not in html
+
+
+def test_a_column_of_one_value_is_no_slice(workspace):
+    """Its accuracy is that of all images; of a column that parts them every value is shown."""
+    path = workspace.root / "reports/metrics.json"
+    whole, north, south = (
+        SliceScore(column=column, value=value, images=30, accuracy=0.8, accuracy_low=0.7, accuracy_high=0.9)
+        for column, value in (("camera", "X100"), ("site", "north"), ("site", "south"))
+    )
+    metrics = Metrics.load(path)
+    metrics.model_copy(update={"slices": [whole, north, south], "gaps": []}).save(path)
+    told = text_of(section(workspace, "slices"))
+    assert "X100" not in told
+    assert "north" in told
+    assert "south" in told
+
+    metrics.model_copy(update={"slices": [whole], "gaps": []}).save(path)
+    assert "No column parts the test images." in text_of(section(workspace, "slices"))

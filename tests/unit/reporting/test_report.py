@@ -122,12 +122,14 @@ def test_a_reason_does_not_say_again_what_was_observed(workspace):
         "pipeline.gates.data_valid", False, observed="1 critical failed", required="none", why="1 critical failed: leak"
     )
     plain = finding("pipeline.gates.latency", False, observed="9 ms", required="up to 8 ms")
-    Verdict(passed=False, findings=[lacking, invalid, plain]).save(workspace.root / "reports/verdict.json")
+    first = finding("pipeline.gates.no_leakage", True, observed="none", required="0", why="none yet to compare with")
+    Verdict(passed=False, findings=[lacking, invalid, plain, first]).save(workspace.root / "reports/verdict.json")
     html = written(workspace)
 
     assert 'no accuracy (no labelled test image)<span class="under">so nothing can be shown</span>' in html
     assert '1 critical failed<span class="under">leak</span>' in html
     assert ">9 ms</td>" in html
+    assert 'none<span class="under">none yet to compare with</span>' in html
 
 
 def test_unchanged_names_the_champion(workspace):
