@@ -255,8 +255,8 @@ def reliability(bins: Sequence[Bin]) -> Markup:
 
     Every bin holds at least one image.
     """
-    frame = Frame(48, 12, 300, 270, (0, 1), (0, 1))
-    below = Frame(48, 296, 300, 44, (0, 1), (0, max((entry.images for entry in bins), default=1)))
+    frame = Frame(48, 28, 300, 270, (0, 1), (0, 1))
+    below = Frame(48, 312, 300, 44, (0, 1), (0, max((entry.images for entry in bins), default=1)))
     quarters = [0, 0.25, 0.5, 0.75, 1]
     parts = [
         *_grid(frame, [], quarters, is_share=True),
@@ -269,7 +269,7 @@ def reliability(bins: Sequence[Bin]) -> Markup:
         *(_text(below.x(tick), below.bottom + 16, f"{tick:.0%}", "tick") for tick in quarters),
         _text(below.left + 150, below.bottom + 34, "confidence of the top class", "axis"),
         _text(below.left - 8, below.bottom - 2, "images", "tick", "end"),
-        _text(frame.left + 8, frame.top + 16, "share correct", "axis", "start"),
+        _text(frame.left, frame.top - 14, "share correct", "axis", "start"),
     ]
     return _svg(364, below.bottom + 42, "Reliability diagram: share correct over confidence", _join(parts))
 

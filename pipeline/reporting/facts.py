@@ -78,7 +78,7 @@ def _headline(
     comparison = scores.comparison(metrics)
     return Headline(
         outcome=decided,
-        reason=_reason(decided, verdict, comparison, _champion_now(history)),
+        reason=_reason(decided, verdict, comparison or _why_not_compared(metrics), _champion_now(history)),
         model=settings.model,
         version=f"v{decision['version']}" if decision else None,
         classes=len(metrics["classes"]) if metrics else None,
@@ -86,7 +86,7 @@ def _headline(
         strategy=settings.train.strategy.name,
         backbone=ranked_best or settings.backbone.name,
         accuracy=estimate(metrics, "accuracy"),
-        comparison=comparison,
+        comparison=comparison or _why_not_compared(metrics),
         finished=_finished(costs),
         since=_since(history),
     )
@@ -129,7 +129,16 @@ def _finished(costs: Costs | None) -> str | None:
     return f"{max(times).day} {max(times):%B %Y, %H:%M}" if times else None
 
 
-def _reason(outcome: Outcome, verdict: Json | None, comparison: Comparison | None, champion: str | None) -> str:
+def _why_not_compared(metrics: Json | None) -> str:
+    """Where there is no comparison with the champion, as the second half of a sentence."""
+    if metrics is None:
+        return "it has not been compared with a champion yet"
+    if not metrics.get("champion"):
+        return "there was no champion to compare with"
+    return "it was not compared with the champion: no test image has a label that both know"
+
+
+def _reason(outcome: Outcome, verdict: Json | None, comparison: Comparison | str, champion: str | None) -> str:
     """Why, in a sentence."""
     if verdict is None:
         return "The gates have not judged this run yet."
@@ -149,9 +158,9 @@ def _failure(failed: Sequence[Json], gates: int) -> str:
     return f"{len(failed)} of {gates} gates failed ({names}); the first: {failed[0]['why']}"
 
 
-def _against(comparison: Comparison | None) -> str:
-    if comparison is None:
-        return "; there was no champion to compare with"
+def _against(comparison: Comparison | str) -> str:
+    if isinstance(comparison, str):
+        return f"; {comparison}"
     gain = 100 * comparison.gain.value
     if abs(gain) < 0.05:
         return f"; it is as accurate as {comparison.name} on the same images"

@@ -52,7 +52,8 @@ class Headline(NamedTuple):
     strategy: str | None
     backbone: str | None
     accuracy: Estimate | None
-    comparison: Comparison | None
+    comparison: Comparison | str
+    """With the champion; or why there is none, in words."""
     finished: str | None
     """When the last stage ended, for people."""
     since: str | None = None

@@ -250,9 +250,22 @@ def test_without_labelled_test_images_the_notes_say_so(workspace):
 
     assert "No labelled test image: nothing can be scored." in text
     assert "Accuracy on the test images" not in text
-    assert "Not compared: there was no champion, or no test image with a label to compare on." in text
+    assert "There was no champion to compare with." in text
     assert text.count("Nothing to show: no test image with a label was scored.") == 2, "of confusions and calibration"
     assert "reports/metrics.json is not there" not in text
+
+
+def test_why_there_is_no_comparison_is_told(workspace):
+    """A champion that knows other classes is not one that is missing; before the metrics nothing is said of either."""
+    path = workspace.root / "reports/metrics.json"
+    other = Metrics.load(path).model_copy(update={"comparisons": [], "champion": ["digits v1", "0" * 64]})
+    other.save(path)
+    text = words(written(workspace))
+    assert "It was not compared with the champion: no test image has a label that both know." in text
+    assert "no champion to compare with" not in text
+
+    path.unlink()
+    assert "It has not been compared with a champion yet." in words(written(workspace))
 
 
 def test_a_lost_image_keeps_its_caption(workspace):
