@@ -84,6 +84,10 @@ class TrainingError(GraftlineError):
     """Training cannot go on: the loss is not finite, or a promise about frozen weights was broken."""
 
 
+class BudgetError(TrainingError):
+    """Training has reached its deadline, and is stopped."""
+
+
 class ReleaseError(GraftlineError):
     """The model in the registry does not answer as the one that was judged; it is not promoted."""
 

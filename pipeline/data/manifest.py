@@ -28,7 +28,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.core.files import replacing
 
@@ -104,6 +106,14 @@ class Manifest:
 
     def split(self, *names: str) -> Manifest:
         return self.where(self.frame["split"].isin(names))
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """A number for each image, equal where they must stay together; None where no image names a group."""
+        named = self.frame["group"]
+        if not named.notna().any():
+            return None
+        return pd.factorize(named.where(named.notna(), self.frame["id"]))[0].astype(np.int64)
 
     @property
     def labelled(self) -> Manifest:

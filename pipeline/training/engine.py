@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from pipeline.core.context import Context
 from pipeline.core.device import choose, memory_format
-from pipeline.core.errors import TrainingError
+from pipeline.core.errors import BudgetError, TrainingError
 from pipeline.core.files import replacing
 from pipeline.core.progress import Meter
 from pipeline.core.seeding import derive
@@ -307,11 +307,11 @@ class _Loop:
             with self._autocast():
                 outputs = self._outputs(prefix, self.train, left_mb)
             if outputs is not None:
-                self.main = Stream(outputs.labelled(self.train.labels), ("kept",))
+                self.main = Stream(outputs.in_place_of(self.train), ("kept",))
                 self.joined = cast(Network, prefix.suffix)  # the objective does nothing but call it
                 left_mb -= outputs.megabytes
         if self.val and (outputs := self._outputs(prefix, self.val, left_mb)) is not None:
-            self.judged, self.scored = outputs.labelled(self.val.labels), prefix.suffix
+            self.judged, self.scored = outputs.in_place_of(self.val), prefix.suffix
 
     def _outputs(self, prefix: FrozenPrefix, images: Images, budget_mb: float) -> KeptOutputs | None:
         outputs = prefix.kept(images, self.device, batch_size=4 * self.options.batch_size, budget_mb=budget_mb)
@@ -331,7 +331,7 @@ class _Loop:
     def _keep_to_the_deadline(self, phase: Phase) -> None:
         if self.deadline_s is not None and self.processes.of_first(time.time() > self.deadline_s):
             done = f"{self.state.epoch} of {phase.epochs} epochs of phase '{phase.name}'"
-            raise TrainingError(f"The budget was spent after {done}.")
+            raise BudgetError(f"The budget was spent after {done}.")
 
     def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
         state = self.state
@@ -581,7 +581,8 @@ def set_modes(network: Network, phase: Phase) -> None:
 def score(
     network: nn.Module, images: Images, device: torch.device, *, batch_size: int, processes: Processes = ALONE
 ) -> Score:
-    """Mean cross-entropy and accuracy on unaugmented views; leaves the network in eval mode.
+    """Mean cross-entropy of images whose class was taught, and accuracy on all, unaugmented; leaves the network in eval
+    mode.
 
     Several ``processes`` take batches in turn; losses are added up in the order of one.
     """
@@ -592,10 +593,11 @@ def score(
     for number, views in zip(mine, images.bank.plain_views([steps[number] for number in mine], device), strict=True):
         labels = torch.from_numpy(images.labels[steps[number]]).to(device)
         logits = network(views)
-        found[number, 0] = functional.cross_entropy(logits, labels, reduction="sum").item()
+        counted = torch.from_numpy(images.taught[steps[number]]).to(device)
+        found[number, 0] = functional.cross_entropy(logits[counted], labels[counted], reduction="sum").item()
         found[number, 1] = (logits.argmax(dim=1) == labels).sum().item()
     losses, hits = (sum(column) for column in processes.summed(found).T.tolist())
-    return Score(losses / len(images), hits / len(images))
+    return Score(losses / int(images.taught.sum()), hits / len(images))
 
 
 def score_on(device: str, network: Network, images: Images, *, batch_size: int = 256) -> Score:

@@ -117,9 +117,10 @@ class KeptOutputs:
         """Keep ``outputs``, [len(rows), ...]."""
         self._kept[self._on_device(rows)] = (outputs.movedim(1, -1) if self._channels_last else outputs).to(self._kept)
 
-    def labelled(self, labels: np.ndarray) -> Images:
-        """In the place of the images that they were computed of."""
-        return Images(cast(ImageBank, self), labels)  # which has more to offer than training asks for
+    def in_place_of(self, images: Images) -> Images:
+        """``images`` are those that they were computed of."""
+        bank = cast(ImageBank, self)  # which has more to offer than training asks for
+        return Images(bank, images.labels, images.classes)
 
     def batches(self, steps: Sequence[np.ndarray], device: torch.device) -> Iterator[Tensor]:
         """Copies, as layers that follow may work in place."""

@@ -30,9 +30,17 @@ class Images(NamedTuple):
 
     bank: ImageBank
     labels: np.ndarray
+    classes: np.ndarray | None = None
+    """bool [classes], those that are taught; None: all. An image of another is a miss whatever is learnt: it tells no
+    epoch from the next, and the surer a network becomes, the more its loss would grow."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def taught(self) -> np.ndarray:
+        """bool [n], whether the class of each is."""
+        return np.ones(len(self), dtype=bool) if self.classes is None else self.classes[self.labels]
 
     def in_order(self, batch_size: int) -> list[np.ndarray]:
         """Row numbers, int64 [batch_size], the last perhaps fewer: each image once."""

@@ -41,8 +41,9 @@ class Pretext(Objective):
         self.held_out, self.learning_rate = held_out, learning_rate
 
     @abstractmethod
-    def reached(self, network: Network, device: torch.device) -> float:
-        """The measure on the held-out images, without augmentation; network and objective are in eval mode."""
+    def reached(self, network: Network, device: torch.device) -> float | None:
+        """The measure on the held-out images, without augmentation; network and objective are in eval mode. None where
+        these cannot tell."""
 
     @abstractmethod
     def told(self, value: float) -> str:
@@ -52,12 +53,17 @@ class Pretext(Objective):
         if not len(self.held_out):
             return Judgement()
         self.eval()
-        return Judgement({self.measure: self.reached(network, device)})
+        value = self.reached(network, device)
+        return Judgement({} if value is None else {self.measure: value})
 
     def _views(self, device: torch.device) -> Iterator[Tensor]:
         """Plain views of the held-out images, in batches."""
         count = len(self.held_out)
         return self.held_out.bank.plain_views(np.array_split(np.arange(count), -(-count // BATCH)), device)
+
+
+ROUNDING = 1e-9
+"""Share of a sum of squares that its difference from another, in double precision, may be and mean nothing."""
 
 
 class Autoencoder(Pretext):
@@ -88,9 +94,9 @@ class Autoencoder(Pretext):
         return painted, functional.interpolate(images, size=painted.shape[-2:], mode="bilinear", antialias=True)
 
     @torch.no_grad()
-    def reached(self, network: Network, device: torch.device) -> float:
+    def reached(self, network: Network, device: torch.device) -> float | None:
         """Share of the images' variance that is missing from unmasked ones' reconstructions: 0 is perfect, 1 is what
-        painting the mean image of all would give.
+        painting the mean image of all would give. None where all are one picture.
         """
         error, squares, total = 0.0, 0.0, torch.zeros((), dtype=torch.float64)
         for images in self._views(device):
@@ -99,7 +105,7 @@ class Autoencoder(Pretext):
             squares += wanted.square().sum().item()
             total = total + wanted.sum(dim=0)
         variance = squares - total.square().sum().item() / len(self.held_out)
-        return error / max(variance, 1e-12)
+        return error / variance if variance > ROUNDING * squares else None
 
     def told(self, value: float) -> str:
         return f"reconstruction error {value:.1%} of the variance, on {len(self.held_out):,} held-out images"

@@ -169,9 +169,9 @@ def _finish(network: Network, pretext: Pretext, train: Images, context: Context)
     network.to(device).eval()
     pretext.to(device).eval()
     reestimate(network, train, device)
-    judged = f" · {pretext.told(pretext.reached(network, device))}" if len(pretext.held_out) else ""
+    reached = pretext.reached(network, device) if len(pretext.held_out) else None
     network.to("cpu")
-    return judged
+    return "" if reached is None else f" · {pretext.told(reached)}"
 
 
 def _of_all(domains: list[Manifest], split: str, start: Start, options: EngineOptions, context: Context) -> Images:

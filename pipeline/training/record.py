@@ -39,7 +39,7 @@ class Group(Document):
 
 Outcome = Literal["chosen", "kept", "beaten", "refused", "not tried"]
 """``chosen``: it ships. ``kept``: the baseline, for want of anything surely better. ``beaten``: by another candidate.
-``refused``: by a guard, or for want of data. ``not tried``: the budget was spent."""
+``refused``: by a guard, or for want of data. ``not tried``: the budget was spent before it could be judged."""
 
 
 class Candidate(Document):

@@ -91,8 +91,8 @@ def average(states: Sequence[State]) -> State:
 
 def guards(ingredients: Sequence[Ingredient]) -> dict[str, bool]:
     """A promise holds where it held for every ingredient."""
-    names = ingredients[0].outcome.guards
-    return {name: all(one.outcome.guards[name] for one in ingredients) for name in names}
+    names = dict.fromkeys(name for one in ingredients for name in one.outcome.guards)
+    return {name: all(one.outcome.guards.get(name, True) for one in ingredients) for name in names}
 
 
 def told(ingredients: Sequence[Ingredient], soup: Soup) -> list[str]:

@@ -100,6 +100,11 @@ class Task:
         known = np.bincount(self.train_set.labels, minlength=len(self.classes)) > 0
         return bool(counts[known].min() >= MIN_VAL_PER_CLASS)
 
+    @property
+    def source_is_held_out(self) -> bool:
+        """Has the source's val split images that nothing of this task was fitted to?"""
+        return len(self.source.split("val")) > 0 and (self.labels_from != "source" or self.holds_out)
+
     @cached_property
     def train_set(self) -> Labelled:
         return self._labelled(self.train)
@@ -113,6 +118,11 @@ class Task:
         """Train and val together."""
         parts = (self.train_set, self.val_set)
         return Labelled(*(np.concatenate([part[column] for part in parts]) for column in (0, 1)))
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """Of the rows of :attr:`all_set`, as :attr:`Manifest.groups` has them."""
+        return _both(self.train, self.val).groups
 
     @cached_property
     def source_set(self) -> Labelled:
@@ -145,7 +155,11 @@ class Task:
     @cached_property
     def val_images(self) -> Images | None:
         """Pixels for early stopping; None where validation is too small to judge by."""
-        return self._images(self.val) if self.holds_out else None
+        if not self.holds_out:
+            return None
+        taught = np.bincount(self.train_set.labels, minlength=len(self.classes)) > 0
+        images = self._images(self.val)
+        return Images(images.bank, images.labels, taught)
 
     @cached_property
     def source_images(self) -> Images:

@@ -94,7 +94,7 @@ class Adaptation(Objective):
 
     def remember(self, network: Network, device: torch.device) -> None:
         """Measure what ``network`` knows of the source before it is adapted."""
-        if has_source(self.task) and len(self.task.source.split("val")):
+        if has_source(self.task) and self.task.source_is_held_out:
             self.before = score(network.to(device), self.task.source_val_images, device, batch_size=BATCH_SIZE).accuracy
 
     def accuracy_on_source(self, network: Network, device: torch.device) -> float:

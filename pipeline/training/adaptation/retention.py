@@ -67,9 +67,9 @@ def card_for(task: Task, network: Network) -> Card:
 
 def _source_card(task: Task, network: Network, device: torch.device) -> Card | None:
     """None where no source image is held out, or the network is hardly better at them than one constant answer."""
-    held_out = task.source.split("val")
-    if not len(held_out):
+    if not task.source_is_held_out:
         return None
+    held_out = task.source.split("val")
     part = held_out.where(held_out.frame.groupby("label").cumcount() < PER_CLASS)
     images = Images(task.bank(part), task.label_space.indices(part.frame["label"]))
     card = Card(images, f"{len(part):,} held-out source images", "source_retention", own_statistics=True)

@@ -24,6 +24,10 @@ five or twenty labels per class at sides of 48 to 96 px, by 6 points on average;
 px), by 3 points on average, and by 6 and 15 at 224 px."""
 
 
+ROUNDING = 1e-6
+"""What is left of a sum of unit vectors when all of them are taken away again, at most."""
+
+
 class Baseline(NamedTuple):
     """Its strategy, and why that one; no sentence where there was nothing to weigh."""
 
@@ -48,7 +52,7 @@ def baseline_of(task: Task, situation: Situation) -> Baseline:
         return Baseline("probe")
     plain = "class_mean" if situation.labels == "few" else "probe"
     if situation.per_class >= ENOUGH_TO_LEAVE_ONE_OUT:
-        found = left_one_out(task.all_set, task.target_set)
+        found = left_one_out(task.all_set, task.target_set, task.groups)
         if found.beyond_chance < SEPARATES:
             return Baseline(
                 "lp_ft",
@@ -67,6 +71,14 @@ def baseline_of(task: Task, situation: Situation) -> Baseline:
     return Baseline(plain)
 
 
+def _together(groups: np.ndarray | None, count: int) -> list[np.ndarray]:
+    """Rows that are left out at once."""
+    if groups is None:
+        return list(np.arange(count)[:, None])
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
 class LeftOneOut(NamedTuple):
     """How many of the labelled images the means of the others name rightly."""
 
@@ -81,16 +93,21 @@ class LeftOneOut(NamedTuple):
         return (self.right / self.images - chance) / (1 - chance)
 
 
-def left_one_out(labelled: Labelled, domain: np.ndarray) -> LeftOneOut:
-    """Nearest class mean as in ``class_mean``, each image left out in turn; ``domain`` [m, D] gives the centre."""
+def left_one_out(labelled: Labelled, domain: np.ndarray, groups: np.ndarray | None = None) -> LeftOneOut:
+    """Nearest class mean as in ``class_mean``, each image left out in turn with its group [n], where it has one;
+    ``domain`` [m, D] gives the centre."""
     unit = prototypes.normalised(labelled.features, domain.mean(axis=0, dtype=np.float64).astype(np.float32))
     names, labels = np.unique(labelled.labels, return_inverse=True)
     sums = np.zeros((len(names), unit.shape[1]))
     np.add.at(sums, labels, unit)
     products = unit @ sums.T
     lengths = np.tile(np.linalg.norm(sums, axis=1), (len(unit), 1))
-    rows = np.arange(len(unit))
-    products[rows, labels] -= 1.0  # an image's product with itself
-    lengths[rows, labels] = np.linalg.norm(sums[labels] - unit, axis=1)
-    named = (products / np.maximum(lengths, 1e-12)).argmax(axis=1)
+    for rows in _together(groups, len(unit)):
+        touched, place = np.unique(labels[rows], return_inverse=True)
+        own = np.zeros((len(touched), unit.shape[1]))
+        np.add.at(own, place, unit[rows])
+        products[np.ix_(rows, touched)] -= unit[rows] @ own.T
+        lengths[np.ix_(rows, touched)] = np.linalg.norm(sums[touched] - own, axis=1)
+    is_known = lengths > ROUNDING  # not of a class whose every image was left out
+    named = np.where(is_known, products / np.where(is_known, lengths, 1.0), -np.inf).argmax(axis=1)
     return LeftOneOut(int((named == labels).sum()), len(labels), len(names))

@@ -17,11 +17,12 @@ from pipeline.data.manifest import Manifest
 from pipeline.training.choice.contest import Contender, Decision, require_baseline, tie_sentence
 from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
+from pipeline.training.choice.situation import FOLDS
 from pipeline.training.choice.trying import Attempt
+from pipeline.training.classifiers import folds
 from pipeline.training.classifiers.temperature import fit_temperature
 from pipeline.training.task import Task
 
-FOLDS = 3
 SELECTION = f"{FOLDS}-fold cross-validation"
 
 
@@ -34,7 +35,8 @@ class _Judge:
         parts = [task.train.frame] if task.holds_out else [task.train.frame, task.val.frame]
         self.labelled = Manifest(pd.concat(parts, ignore_index=True))
         self.labels = task.label_space.indices(self.labelled.frame["label"])
-        self.folds = _folds(self.labelled, self.labels, derive(seed, "auto", "folds") % 2**32)
+        split = folds.stratified(self.labels, self.labelled.groups, FOLDS, seed=derive(seed, "auto", "folds") % 2**32)
+        self.folds = [part.held_out for part in split]
         self.logits: dict[str, np.ndarray] = {}
         self.seed = derive(seed, "auto", "bootstrap")
 
@@ -68,25 +70,21 @@ class _Judge:
             return None
         return tried
 
+    def temperature(self, contender: Contender) -> float:
+        """That of its logits to held-out images; classes that a fold had no label of have no part in it."""
+        logits = self.logits[contender.strategy].astype(np.float64)
+        for rows in self.folds:
+            others = np.delete(self.labels, rows)
+            logits[np.ix_(rows, np.bincount(others, minlength=logits.shape[1]) == 0)] = -np.inf
+        known = np.isfinite(logits[np.arange(len(logits)), self.labels])
+        return fit_temperature(logits[known], self.labels[known]) if known.any() else 1.0
+
     def disagreement(self, one: Contender, other: Contender) -> float:
         """Share of the labelled images that both have answered on which they differ."""
         count = min(len(judged.right) for judged in (one, other) if judged.right is not None)
         seen = np.concatenate(self.folds)[:count]
         first, second = (self.logits[contender.strategy][seen].argmax(axis=1) for contender in (one, other))
         return float((first != second).mean())
-
-
-def _folds(labelled: Manifest, labels: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Rows of each fold; images of one group are never apart, where the manifest names groups."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    frame = labelled.frame
-    if "group" in frame and frame["group"].notna().any():
-        groups = frame["group"].where(frame["group"].notna(), frame["id"])
-        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-        return [held_out for _, held_out in splitter.split(labels, labels, groups)]
-    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return [held_out for _, held_out in splitter.split(labels, labels)]
 
 
 def choose(examiner: Examiner, baseline: str, candidates: list[str]) -> Decision:
@@ -99,7 +97,7 @@ def choose(examiner: Examiner, baseline: str, candidates: list[str]) -> Decision
     reigning = Contender(baseline)
     contenders = [reigning, *(Contender(name) for name in candidates if name != baseline)]
     alive = list(contenders)
-    for fold in range(FOLDS):
+    for fold in range(len(judge.folds)):
         for contender in alive:
             if contender is not reigning and examiner.budget.is_spent:
                 _give_up(contender, examiner, fold)
@@ -109,7 +107,7 @@ def choose(examiner: Examiner, baseline: str, candidates: list[str]) -> Decision
             print(f"  auto · fold {fold + 1} · {contender.name}: {told}", flush=True)
             require_baseline(reigning)
         alive = [contender for contender in alive if not contender.why]
-        if fold + 1 < FOLDS:
+        if fold + 1 < len(judge.folds):
             alive = _better_half(alive, reigning)
     return _decided(reigning, contenders, judge)
 
@@ -158,7 +156,7 @@ def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) ->
             sentences.append(tie_sentence(best.name, reigning.name, judge.disagreement(best, reigning), pair.gap))
     winner, sentences = _fitted_to_everything(winner, reigning, sentences, judge)
     _settle(winner, reigning, rivals, pairs)
-    temperature = fit_temperature(judge.logits[winner.strategy], judge.labels) if _is_whole(winner, judge) else 1.0
+    temperature = judge.temperature(winner) if _is_whole(winner, judge) else 1.0
     return Decision(winner, contenders, sentences, SELECTION, temperature)
 
 

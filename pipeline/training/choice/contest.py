@@ -49,6 +49,10 @@ class Contender:
     def refuse(self, why: str) -> None:
         self.outcome, self.why = "refused", why
 
+    def cut(self, why: str) -> None:
+        """The budget ended its training: what it has shown until then stands."""
+        self.settle("not tried" if self.right is None and self.scores is None else "beaten", why)
+
     def settle(self, outcome: Outcome, why: str) -> None:
         self.outcome, self.why = outcome, why
 

@@ -30,13 +30,16 @@ class Examiner:
     device: torch.device
 
     def fit(self, contender: Contender, task: Task, *, part: str = "whole", to_the_end: bool) -> Attempt | None:
-        """Fit to ``task``, this one or a part of it; None, and the contender refused, where that failed, or (unless it
-        may train ``to_the_end``) took longer than what is left of the budget."""
+        """Fit to ``task``, this one or a part of it; None, and the contender refused, where that failed, or cut where
+        (unless it may train ``to_the_end``) it took longer than what is left of the budget."""
         settings = self.settings.get(contender.strategy, {})
         deadline_s = None if to_the_end else time.time() + self.budget.left_s
         context = replace(self.context, deadline_s=deadline_s)
         tried = attempt(task, contender.strategy, contender.repeat, settings, context, part=part)
         self.budget.charge(tried.seconds)
+        if tried.is_cut:
+            contender.cut(tried.failure or "The budget was spent.")
+            return None
         if tried.fitted is None:
             contender.refuse(tried.failure or "It could not be fitted.")
             return None

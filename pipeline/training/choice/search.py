@@ -10,6 +10,7 @@ import torch
 from pipeline.core.context import Context
 from pipeline.core.device import choose as choose_device
 from pipeline.core.errors import TrainingError
+from pipeline.core.seeding import derive
 from pipeline.models.heads import CosineHead, LinearHead
 from pipeline.models.network import Network
 from pipeline.training.choice import by_labels, without_labels
@@ -18,8 +19,9 @@ from pipeline.training.choice.budget import Budget
 from pipeline.training.choice.contest import Contender, Decision
 from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
-from pipeline.training.choice.situation import ENOUGH_PER_CLASS, Situation
-from pipeline.training.classifiers import linear_probe
+from pipeline.training.choice.situation import Situation
+from pipeline.training.classifiers import heads, linear_probe
+from pipeline.training.classifiers.linear_probe import Head
 from pipeline.training.record import TrainingRecord
 from pipeline.training.task import Fitted, Task
 
@@ -48,7 +50,7 @@ def choose(task: Task, params: Params, context: Context) -> Fitted:
     )
 
     def decide(reigning: str, others: list[str]) -> Decision:
-        if situation.per_class >= ENOUGH_PER_CLASS:
+        if situation.labels_decide:
             return by_labels.choose(examiner, reigning, others)
         return without_labels.choose(examiner, reigning, others, repeats=params.repeats)
 
@@ -75,14 +77,16 @@ def _source_agreement(task: Task) -> Agreement | None:
 
     A source whose classes carry the target's names and mean something else would mislead every strategy that uses it.
     A probe of the source answers the labelled target images; the names that would make most of these answers right are
-    found by linear assignment. Few right answers alone prove nothing: the domains may only be far apart.
+    found by linear assignment. Few right answers alone prove nothing: the domains may only be far apart. So the names
+    are found on one half of the images and judged on the other, either way round: the best of all names for noise is
+    better than its own, on the images that they were found on.
     """
     if task.labels_from != "target" or not len(task.source.split("train")):
         return None
     head = next(linear_probe.path(task.source_set, [SOURCE_PENALTY], len(task.classes)))
     labels = task.all_set.labels
     answers = head.logits(task.all_set.features).argmax(axis=1)
-    renamed = _best_names(answers, labels, len(task.classes))[answers]
+    renamed = _renamed(answers, labels, len(task.classes), derive(task.context.seed, "auto", "names"))
     others = Paired.of(renamed == labels, answers == labels)
     told = (
         f"A probe of the source names {int((answers == labels).sum())} of {len(labels)} labelled target images rightly"
@@ -91,6 +95,16 @@ def _source_agreement(task: Task) -> Agreement | None:
         return Agreement(False, f"{told}.")
     better = int((renamed == labels).sum())
     return Agreement(True, f"{told}, and {better} if its classes had other names, so the source was left out.")
+
+
+def _renamed(answers: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """The answers [n] under the best names that the other half of the images suggests; both have of each class."""
+    renamed = answers.copy()
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    for own, other in ((shuffled[0::2], shuffled[1::2]), (shuffled[1::2], shuffled[0::2])):
+        renamed[own] = _best_names(answers[other], labels[other], classes)[answers[own]]
+    return renamed
 
 
 def _best_names(answers: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -108,7 +122,7 @@ def _told(params: Params, situation: Situation, weighed: list[str], decision: De
     assert winner.attempt is not None, "the winner is fitted"
     assert winner.attempt.fitted is not None, "the winner is fitted"
     fitted = winner.attempt.fitted
-    record, by_labels_alone = fitted.record, situation.per_class >= ENOUGH_PER_CLASS
+    record = fitted.record
     calibrated = _calibrate(fitted.network, decision.temperature)
     tried = [one for one in decision.contenders if one.outcome != "not tried"]
     excused = [name for name, kept in winner.guards.items() if kept and not record.guards.get(name, True)]
@@ -130,7 +144,7 @@ def _told(params: Params, situation: Situation, weighed: list[str], decision: De
             "selection": decision.selection,
             # What the strategy measured for itself was measured otherwise than the selection says.
             "val_accuracy": None,
-            "cv_accuracy": winner.accuracy if by_labels_alone else None,
+            "cv_accuracy": winner.accuracy if situation.labels_decide else None,
             "guards": {**record.guards, **winner.guards},
             "sentences": [record.sentences[0], *story, *record.sentences[1:]],
             "candidates": [contender.row() for contender in decision.contenders],
@@ -147,8 +161,8 @@ def _calibrate(network: Network, temperature: float) -> str | None:
     head = network.head
     with torch.no_grad():
         if isinstance(head, LinearHead):
-            head.weight.div_(temperature)
-            head.bias.div_(temperature)
+            tempered = Head(head.weight.numpy(), head.bias.numpy()).tempered(temperature)
+            heads.set_linear(network, tempered)
         elif isinstance(head, CosineHead):
             head.scale.div_(temperature)
         else:
@@ -163,7 +177,7 @@ def _names(contenders: list[Contender]) -> str:
 def _untried(contenders: list[Contender]) -> list[str]:
     left = [contender for contender in contenders if contender.outcome == "not tried"]
     names = ", ".join(contender.name for contender in left)
-    return [f"The budget was spent before {names} could be tried."] if left else []
+    return [f"The budget was spent before {names} could be judged."] if left else []
 
 
 def _lower(sentence: str) -> str:

@@ -14,6 +14,9 @@ Nearness = Literal["near", "middle", "far"]
 ENOUGH_PER_CLASS = 10
 """Labelled target images per class from which on cross-validation on them decides."""
 
+FOLDS = 3
+"""Of that cross-validation; where images come in groups, there must be as many groups."""
+
 MANY_PER_CLASS = 20
 
 NEARER: dict[Nearness, tuple[Nearness, ...]] = {
@@ -64,6 +67,8 @@ class Situation(NamedTuple):
     source_misleads: bool
     """Do the target's labels contradict what was learned from the source?"""
     nearness: Nearness
+    groups: int | None = None
+    """Of labelled target images that must stay together; None where each is its own."""
 
     @classmethod
     def of(cls, task: Task, *, source_misleads: bool = False) -> Situation:
@@ -77,7 +82,13 @@ class Situation(NamedTuple):
             source=len(task.source.split("train")) > 0,
             source_misleads=source_misleads,
             nearness=(task.domains.nearness if task.domains is not None else None) or "middle",
+            groups=None if task.groups is None else len(np.unique(task.groups)),
         )
+
+    @property
+    def labels_decide(self) -> bool:
+        """Is cross-validation on the target's labels to choose?"""
+        return self.per_class >= ENOUGH_PER_CLASS and (self.groups is None or self.groups >= FOLDS)
 
     @property
     def candidates(self) -> tuple[str, ...]:

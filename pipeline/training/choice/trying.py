@@ -15,7 +15,7 @@ import torch
 from pipeline.core import digests, files, plugins
 from pipeline.core.context import Context
 from pipeline.core.device import choose
-from pipeline.core.errors import InputError, TrainingError
+from pipeline.core.errors import BudgetError, InputError, TrainingError
 from pipeline.core.seeding import derive
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.models.network import Network, TrainedNetwork, size_mb
@@ -35,6 +35,8 @@ class Attempt:
     fitted: Fitted | None
     failure: str | None
     seconds: float
+    is_cut: bool = False
+    """Was it the budget that ended it?"""
 
     @property
     def network(self) -> Network:
@@ -57,7 +59,8 @@ class Attempt:
 
 
 def depends_on_the_seed(strategy: str) -> bool:
-    """Is anything drawn? Only where there are epochs: the others solve a convex problem, or nearly so."""
+    """May another seed end elsewhere? Where there are epochs: others solve a convex problem, or draw so much (trees,
+    exemplars, halves of the images) that other draws move few answers."""
     return "epochs" in plugins.load(PACKAGE, strategy).Params.model_fields
 
 
@@ -81,7 +84,8 @@ def attempt(
         reason = f"Expected {error.expected}; found {error.found}." if isinstance(error, InputError) else str(error)
         if own.scratch is not None:  # a resumed run begins it anew, as this one did
             shutil.rmtree(own.scratch, ignore_errors=True)
-        return Attempt(strategy, repeat, None, reason, time.monotonic() - started)
+        is_cut = isinstance(error, BudgetError)
+        return Attempt(strategy, repeat, None, reason, time.monotonic() - started, is_cut=is_cut)
     seconds = time.monotonic() - started
     _keep(own.scratch, task, fitted, seconds)
     return Attempt(strategy, repeat, fitted, None, seconds)

@@ -45,6 +45,8 @@ class Scores(NamedTuple):
     """1 where each class is answered as often as expected, 0 where none of the expected ones is."""
     kept: NDArray[np.bool_]
     """[pairs], whether it names the two images differently and their blend after the stronger one."""
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """[pairs] each, as :func:`pairs` has them."""
 
 
 def judge(
@@ -65,6 +67,7 @@ def judge(
         information=information(probabilities),
         balance=balance(probabilities, prior),
         kept=kept,
+        pairs=(stronger, weaker),
     )
 
 
@@ -86,9 +89,15 @@ def balance(probabilities: Floats, prior: Floats) -> float:
 
 
 def pairs(images: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the stronger and of the weaker image of each pair, int64 [at most count]; no image with itself."""
+    """Row numbers of the stronger and of the weaker image of each pair, int64 [at most count]; no image with itself.
+
+    The images stand in a ring, and each is blended with the next; where they are few, with the one after that, too, and
+    so on, until there are about ``count`` pairs.
+    """
     order = np.random.default_rng(seed).permutation(images)
-    return order[:count], np.roll(order, 1)[:count]
+    rings = min(max(1, count // max(1, images)), images - 1)
+    behind = [np.roll(order, distance) for distance in range(1, rings + 1)]
+    return np.tile(order, rings)[:count], np.concatenate([order[:0], *behind])[:count]
 
 
 @torch.no_grad()

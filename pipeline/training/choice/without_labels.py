@@ -7,6 +7,9 @@ labels also by the accuracy on those held out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipeline.core.seeding import derive
@@ -17,7 +20,11 @@ from pipeline.training.choice.contest import Contender, Decision, require_baseli
 from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
 from pipeline.training.choice.trying import Attempt, depends_on_the_seed
+from pipeline.training.classifiers import folds
 from pipeline.training.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JUDGED_IMAGES = 2000
 """Target training images that networks are judged on at most; the same for all."""
@@ -48,7 +55,7 @@ class _Judge:
         contender.guards = attempted.guards
         if self.held_out is not None:
             self._hold_against_labels(contender, baseline)
-        if contender.outcome != "refused":
+        if not contender.why:
             self._guard(contender, answers, baseline)
 
     def _hold_against_labels(self, contender: Contender, baseline: Contender | None) -> None:
@@ -142,7 +149,7 @@ def _told(contender: Contender) -> str:
 
 def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) -> Decision:
     """The first in rank among those that surely beat the baseline; without any, the baseline."""
-    passed = [one for one in contenders if one.outcome == "beaten" and one.scores is not None]
+    passed = [one for one in contenders if not one.why and one.scores is not None]
     rivals = [one for one in passed if one is not reigning]
     doubts = {one.name: _doubt(one, reigning, judge.seed, len(rivals)) for one in rivals}
     sure = [one for one in rivals if doubts[one.name] is None]
@@ -171,16 +178,18 @@ def _decided(reigning: Contender, contenders: list[Contender], judge: _Judge) ->
 def _blends(contender: Contender, reigning: Contender) -> Paired:
     assert contender.scores is not None, "ranked"
     assert reigning.scores is not None, "the baseline is scored"
-    return Paired.of(contender.scores.kept, reigning.scores.kept)
+    return Paired.of_blends(contender.scores.kept, reigning.scores.kept, reigning.scores.pairs)
 
 
 def _doubt(contender: Contender, reigning: Contender, seed: int, comparisons: int) -> str | None:
     """Why a contender may yet be no better than the baseline, as a sentence; None if it surely is better.
 
-    Held-out labels prove it where they are enough; else blends must, and the labels may not speak against it.
+    Held-out labels prove it where they are enough; else blends must, and the labels may not speak against it. Either
+    would do, so each is asked for half of the error that the two may make.
     """
     blends = _blends(contender, reigning)
     if contender.right is not None and reigning.right is not None:
+        comparisons *= 2
         on_labels = Paired.of(contender.right, reigning.right)
         if on_labels.is_sure(comparisons) and not blends.is_surely_worse():
             return None
@@ -210,13 +219,31 @@ def _sample(manifest: Manifest, seed: int) -> Manifest:
 
 
 def _half_of_the_labels(task: Task, seed: int) -> Manifest | None:
-    """Every other labelled target image of each class, at least one of each staying; None where none can be spared."""
+    """Half of the labelled target images of each class, and of the groups they come in; what stays has a training image
+    of each class that has any. None where that cannot be had."""
     import pandas as pd
 
     if task.labels_from != "target":
         return None
-    frame = pd.concat([task.train.frame, task.val.frame], ignore_index=True)
-    shuffled = frame.sample(frac=1, random_state=seed % 2**32)
-    place = shuffled.groupby("label").cumcount()
-    held_out = shuffled[place % 2 == 1].sort_index()
-    return Manifest(held_out.reset_index(drop=True)) if len(held_out) else None
+    labelled = Manifest(pd.concat([task.train.frame, task.val.frame], ignore_index=True))
+    halves = _every_other(labelled, seed) if labelled.groups is None else _half_of_the_groups(labelled, seed)
+    for is_held_out in halves:
+        staying = labelled.where(~is_held_out)
+        taught = [part.split("train").frame["label"].nunique() for part in (staying, labelled)]
+        if is_held_out.any() and taught[0] == taught[1]:
+            return labelled.where(is_held_out)
+    return None
+
+
+def _every_other(labelled: Manifest, seed: int) -> Iterator[pd.Series]:
+    """Of each class, a training image being the first to stay."""
+    shuffled = labelled.frame.sample(frac=1, random_state=seed % 2**32)
+    trained_first = shuffled.sort_values("split", key=lambda split: split != "train", kind="stable")
+    yield (trained_first.groupby("label").cumcount() % 2 == 1).sort_index()
+
+
+def _half_of_the_groups(labelled: Manifest, seed: int) -> Iterator[pd.Series]:
+    """Either half."""
+    labels = labelled.frame["label"].astype("category").cat.codes.to_numpy()
+    for part in folds.stratified(labels, labelled.groups, 2, seed=seed % 2**32):
+        yield labelled.frame.index.to_series().isin(part.held_out)

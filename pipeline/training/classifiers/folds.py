@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.training.task import Labelled, Task
 
-NOTHING_HELD_OUT = "nothing: no class has two labelled images"
+NOTHING_HELD_OUT = "nothing: too few labelled images, or groups of them, to hold one out"
 """What settings are chosen on where none can be judged; those in the middle of their path are then taken."""
 
 
@@ -38,7 +38,8 @@ def of_task(task: Task) -> tuple[list[Fold], str]:
 def rows_of_task(task: Task) -> tuple[list[Rows], str]:
     """The same folds as row numbers, for those who know more of a row than its features and its label.
 
-    A fold that would be fitted to one class, as it holds out the only image of the other, is left out.
+    Images of one group are never apart. A fold that would be fitted to one class, as it holds out the only image of the
+    other, is left out.
     """
     everything = task.all_set
     if task.holds_out:
@@ -47,17 +48,30 @@ def rows_of_task(task: Task) -> tuple[list[Rows], str]:
     if np.bincount(everything.labels).max() < 2:
         return [], NOTHING_HELD_OUT
     count = int(np.clip(_smallest_class(everything.labels), 2, 5))
-    from sklearn.model_selection import StratifiedKFold
-
-    splitter = StratifiedKFold(count, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with one image is missing from one fold; that is handled
-        split = [Rows(*pair) for pair in splitter.split(everything.features, everything.labels)]
+    split = stratified(everything.labels, task.groups, count, seed=0)
     rows = [part for part in split if len(np.unique(everything.labels[part.fit])) > 1]
     if not rows:
         return [], NOTHING_HELD_OUT
-    dropped = len(rows) < count
+    count, dropped = len(split), len(rows) < len(split)
     return rows, f"{len(rows)} of {count} folds of cross-validation" if dropped else f"{count}-fold cross-validation"
+
+
+def stratified(labels: np.ndarray, groups: np.ndarray | None, count: int, *, seed: int) -> list[Rows]:
+    """At most ``count`` folds with the classes spread evenly, the images of a group in one of them; none of one group.
+
+    A class with one image, or group, is missing from what a fold is fitted to.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if groups is not None:
+        count = min(count, len(np.unique(groups)))
+        if count < 2:
+            return []
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than there are folds
+        split = [Rows(*pair) for pair in splitter.split(labels, labels, groups)]
+    return [part for part in split if len(part.held_out)]
 
 
 def _smallest_class(labels: np.ndarray) -> int:

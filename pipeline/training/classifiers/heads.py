@@ -19,7 +19,7 @@ def penalty_path(strongest: float = 1e5, weakest: float = 1e-6, count: int = 45)
     return np.geomspace(strongest, weakest, count).tolist()
 
 
-UNJUDGED = "No class has two labelled images to hold one out, so the middle of the path"
+UNJUDGED = "There are too few labelled images, or groups of them, to hold one out, so the middle of the path"
 
 
 def final_head(task: Task, network: Network, penalties: Sequence[float]) -> Probe:

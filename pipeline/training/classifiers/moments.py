@@ -47,16 +47,18 @@ def standardising(source: np.ndarray, target: np.ndarray) -> Affine:
 @threadpool_limits.wrap(limits=1)
 def coral(source: np.ndarray, target: np.ndarray, epsilon: float = EPSILON) -> Affine:
     """Whiten by the source's covariance, colour by the target's: C_s^−½ · C_t^½."""
-    matrix = _power(_covariance(source, epsilon), -0.5) @ _power(_covariance(target, epsilon), 0.5)
-    return Affine(_mean(source), matrix, _mean(target))
+    (whitening,) = _powers(_covariance(source, epsilon), -0.5)
+    (colouring,) = _powers(_covariance(target, epsilon), 0.5)
+    return Affine(_mean(source), whitening @ colouring, _mean(target))
 
 
 @threadpool_limits.wrap(limits=1)
 def linear_ot(source: np.ndarray, target: np.ndarray, epsilon: float = EPSILON) -> Affine:
     """The optimal transport between two normal distributions: C_s^−½ · (C_s^½ C_t C_s^½)^½ · C_s^−½."""
     first, second = _covariance(source, epsilon), _covariance(target, epsilon)
-    root, inverse_root = _power(first, 0.5), _power(first, -0.5)
-    return Affine(_mean(source), inverse_root @ _power(root @ second @ root, 0.5) @ inverse_root, _mean(target))
+    root, inverse_root = _powers(first, 0.5, -0.5)
+    (between,) = _powers(root @ second @ root, 0.5)
+    return Affine(_mean(source), inverse_root @ between @ inverse_root, _mean(target))
 
 
 def _mean(features: np.ndarray) -> np.ndarray:
@@ -71,7 +73,8 @@ def _covariance(features: np.ndarray, epsilon: float) -> np.ndarray:
     return covariance + (epsilon * mean_variance or 1.0) * np.eye(len(covariance))
 
 
-def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
-    """Of a symmetric positive definite matrix."""
+def _powers(matrix: np.ndarray, *exponents: float) -> list[np.ndarray]:
+    """Of a symmetric positive definite matrix, by one eigendecomposition."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * np.maximum(values, np.finfo(np.float64).tiny) ** exponent) @ vectors.T
+    values = np.maximum(values, np.finfo(np.float64).tiny)
+    return [(vectors * values**exponent) @ vectors.T for exponent in exponents]

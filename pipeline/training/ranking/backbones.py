@@ -29,6 +29,7 @@ from pipeline.features.options import ExtractionOptions
 from pipeline.models.checkpoints import BackboneWeights
 from pipeline.models.cost import multiply_adds
 from pipeline.models.network import size_mb
+from pipeline.training.classifiers.folds import stratified
 from pipeline.training.classifiers.linear_probe import choose_penalty, path
 from pipeline.training.ranking.report import RankedBackbone, Ranking
 from pipeline.training.task import Labelled
@@ -106,12 +107,12 @@ def rank(
 
     Features go through the cache; the stage ``features`` finds them there if its options are equal to these.
     """
-    folds = stratified_folds(images.labels, context.seed)
+    folds = stratified_folds(images.labels, context.seed, images.manifest.groups)
     trials = [try_out(number, weights, images, folds, options, context) for number, weights in enumerate(candidates)]
-    return ordered(trials, images, context.seed)
+    return ordered(trials, images, context.seed, folds=len(np.unique(folds)))
 
 
-def ordered(trials: Sequence[Trial], images: RankingImages, seed: int) -> Ranking:
+def ordered(trials: Sequence[Trial], images: RankingImages, seed: int, *, folds: int = FOLDS) -> Ranking:
     """The most accurate first; chosen is the cheapest of those that tie with it.
 
     A tie is a paired 95 % interval of the difference that holds 0, and a difference of ``MOST_BEHIND`` at most. Cheap
@@ -127,17 +128,24 @@ def ordered(trials: Sequence[Trial], images: RankingImages, seed: int) -> Rankin
         classes=len(np.unique(images.labels)),
         labels_from=images.labels_from,
         split=images.split,
-        folds=FOLDS,
+        folds=folds,
         reason=_reason(rows, len(images.labels)),
         notes=_notes(rows, images),
     )
 
 
-def stratified_folds(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """The fold [n] of every image: classes spread evenly, also those with fewer images than folds."""
-    rng = np.random.default_rng(derive(seed, "ranking", "folds"))
-    folds = np.empty(len(labels), dtype=np.int64)
-    dealt = 0
+def stratified_folds(
+    labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """The fold [n] of every image: classes spread evenly, also those with fewer images than folds; and ``groups`` [n]
+    never apart, unless a probe would then be fitted to one class."""
+    draw, folds = derive(seed, "ranking", "folds"), np.empty(len(labels), dtype=np.int64)
+    parts = [] if groups is None else stratified(labels, groups, FOLDS, seed=draw % 2**32)
+    if parts and min(len(np.unique(labels[part.fit])) for part in parts) > 1:
+        for fold, part in enumerate(parts):
+            folds[part.held_out] = fold
+        return folds
+    rng, dealt = np.random.default_rng(draw), 0
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
         folds[rows] = (dealt + np.arange(len(rows))) % FOLDS

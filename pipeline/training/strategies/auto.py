@@ -4,8 +4,8 @@ Candidates follow from what there is (labels per class, a source, how far it is)
 more they are cross-validated on these, the weaker half dropped after each fold; with fewer, guards refuse what went
 wrong, and the rest is ranked without labels: by MixVal (Hu et al., 2023), information maximisation and the balance of
 classes. The baseline ships unless the winner beats it on the same images by McNemar's exact test at 5 %, divided by
-the number of candidates: the linear probe, or with few labels what ``pipeline/training/choice/baseline.py`` says.
-Labels of the test split are never seen.
+the number of candidates, and blends that share an image count for what they are worth together: the linear probe, or
+with few labels what ``pipeline/training/choice/baseline.py`` says. Labels of the test split are never seen.
 
 Loss: that of the strategy it chooses; see there.
 

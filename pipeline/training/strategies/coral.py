@@ -10,7 +10,7 @@ the target's features as they are. Test images have no part in the moments.
 Helps: shifts that change how features vary together.
 Hurts: fewer images than features in a domain (the covariance is mostly the added diagonal); other class proportions;
 whitening turns features further than it must, see linear_ot.
-Cost: cached features, four D × D eigendecompositions, then the probe.
+Cost: cached features, two D × D eigendecompositions, then the probe.
 """
 
 from __future__ import annotations

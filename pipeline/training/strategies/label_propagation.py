@@ -14,7 +14,8 @@ Helps: few labels and many unlabelled images of the same kind, whose classes lie
 Hurts: clusters that are no classes: wrong labels spread as far as right ones. Classes that are far more or less
 frequent among the labels than among the other images: as many of these get each label as the labels' shares say.
 Without target labels the source's are spread, and a gap between the domains leaves them on their side of it.
-Cost: cached features, one neighbour search over at most ``max_images``, then the probe.
+Cost: cached features; for each fold and once more a neighbour search over the labelled images and at most
+``max_images`` others; then the probe.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ the target's features as they are. Test images have no part in the moments.
 
 Helps: as coral, with less turned about: of all maps that match the moments it moves features least.
 Hurts: fewer images than features in a domain (the covariance is mostly the added diagonal); other class proportions.
-Cost: cached features, a few D × D eigendecompositions, then the probe.
+Cost: cached features, two D × D eigendecompositions, then the probe.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def fit(task: Task, params: Params, context: Context) -> Fitted:
         for boosted in tradaboost(fold.fit, task.source_set, penalty, rounds, classes):
             yield boosted.head.logits(fold.held_out.features)
 
-    choice = choose(pairs, rounds, [trial(fold) for fold in pairs], selection=selection, what="tradaboost")
+    judged = [fold._replace(fit=folds.joined(task.source_set, fold.fit)) for fold in pairs]  # what a trial is fitted to
+    choice = choose(judged, rounds, [trial(fold) for fold in pairs], selection=selection, what="tradaboost")
     with threadpool_limits(1):
         boosts = dict(zip(rounds, tradaboost(task.all_set, task.source_set, penalty, rounds, classes), strict=True))
     kept = boosts[choice.setting]

@@ -27,7 +27,12 @@ def a_task(labelled: Labelled, *, unlabelled: int = 0, labels_from: str = "targe
     known = [*("a" for _ in labelled.labels), *(None for _ in range(unlabelled))]
     target = SimpleNamespace(split=lambda _: SimpleNamespace(frame=pd.DataFrame({"label": known})))
     return SimpleNamespace(
-        all_set=labelled, target_set=labelled.features, target=target, labels_from=labels_from, classes=list("abcd")
+        groups=None,
+        all_set=labelled,
+        target_set=labelled.features,
+        target=target,
+        labels_from=labels_from,
+        classes=list("abcd"),
     )
 
 
@@ -88,3 +93,17 @@ def test_many_labels_none_or_a_checkpoint() -> None:
     assert baseline_of(a_task(poor, unlabelled=500), a_situation("many", 30)) == ("probe", None, None)
     assert baseline_of(a_task(poor, labels_from="source"), a_situation("none", 0)) == ("probe", None, None)
     assert baseline_of(a_task(poor, labels_from="checkpoint"), a_situation("none", 0)) == ("as_is", None, None)
+
+
+def test_an_image_is_left_out_with_its_group() -> None:
+    """Bursts whose class is drawn are not told apart, however alike their images are; nor is a class that is left out
+    whole named by what rounding leaves of it."""
+    random = np.random.default_rng(0)
+    labels, groups = np.repeat(np.arange(24) % 4, 5), np.repeat(np.arange(24), 5)
+    features = np.repeat(random.normal(size=(24, 32)), 5, axis=0) + 1e-3 * random.normal(size=(120, 32))
+    bursts = Labelled(features.astype(np.float32), labels)
+    assert left_one_out(bursts, bursts.features).beyond_chance > 0.3
+    assert left_one_out(bursts, bursts.features, groups).beyond_chance < 0.2
+    apart = clusters(6, apart=50.0)
+    assert 0 == left_one_out(apart, np.zeros((1, 32)), apart.labels).right
+    assert left_one_out(apart, np.zeros((1, 32)), np.arange(len(apart))).beyond_chance == 1.0

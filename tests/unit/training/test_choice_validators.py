@@ -15,6 +15,9 @@ from pipeline.training.choice.validators import Scores
 
 CPU = torch.device("cpu")
 
+APART = (np.arange(20), np.arange(20, 40))
+"""Blends of which no two share an image."""
+
 
 def test_pairs_are_the_same_for_all_networks() -> None:
     """They depend on the seed and the number of images alone, and no image is blended with itself."""
@@ -35,7 +38,7 @@ def test_pairs_of_answers_tell_who_is_surely_better() -> None:
     assert many.is_sure()
     assert not many.is_sure(comparisons=20)
     assert Paired(fixed=0, broken=9, images=30).is_surely_worse()
-    assert Paired.of(np.array([1, 1, 0], bool), np.array([1, 0], bool)) == (1, 0, 2)
+    assert Paired.of(np.array([1, 1, 0], bool), np.array([1, 0], bool)) == Paired(1, 0, 2)
     assert Paired(0, 0, 0).told(0) == "+0.0% (-100.0% to +100.0%)"
 
 
@@ -105,7 +108,65 @@ def test_a_baseline_that_calls_everything_alike_is_not_the_surer_one() -> None:
     """It has no doubt and no information; whoever tells images apart passes the guard against it."""
     kept = np.ones(10, dtype=bool)
     collapsed, adapted = Contender("probe"), Contender("dann")
-    collapsed.scores = Scores(mixval=0.06, information=0.3, balance=0.2, kept=~kept)
-    adapted.scores = Scores(mixval=0.44, information=2.1, balance=0.97, kept=kept)
+    collapsed.scores = Scores(mixval=0.06, information=0.3, balance=0.2, kept=~kept, pairs=APART)
+    adapted.scores = Scores(mixval=0.44, information=2.1, balance=0.97, kept=kept, pairs=APART)
     assert without_labels._is_surer(adapted, collapsed)
     assert not without_labels._is_surer(collapsed, adapted)
+
+
+@pytest.mark.parametrize(
+    ("images", "count", "expected"), [(200, 50, 50), (200, 450, 400), (3, 50, 6), (1, 50, 0), (0, 5, 0)]
+)
+def test_few_images_are_blended_with_several_others(images: int, count: int, expected: int) -> None:
+    """As many pairs as are wanted, as far as whole rings go; no image with itself, and no pair twice."""
+    stronger, weaker = validators.pairs(images, count, seed=1)
+    assert expected == len(stronger) == len(weaker)
+    assert (stronger != weaker).all()
+    assert expected == len(set(zip(stronger.tolist(), weaker.tolist(), strict=True)))
+
+
+@pytest.mark.parametrize("images", [60, 400])
+def test_blends_that_share_an_image_are_no_independent_proof(images: int) -> None:
+    """Two equally good networks: a test at 5 % that took each blend for itself would find one of them better in a third
+    of the cases and more.
+    """
+    random, plain, robust = np.random.default_rng(0), 0, 0
+    for seed in range(200):
+        pairs = validators.pairs(images, 2000, seed)
+        kept = []
+        for _ in range(2):
+            good = random.random(images) < 0.8
+            kept.append(good[pairs[0]] & good[pairs[1]])
+        plain += Paired.of(*kept).p_value < 0.05
+        robust += Paired.of_blends(*kept, pairs).p_value < 0.05
+    assert plain > 60
+    assert robust <= 16
+
+
+def test_blends_of_images_apart_are_as_good_as_images() -> None:
+    """Without a shared image the design effect is one."""
+    first, second = np.arange(10) < 8, np.arange(10) % 2 == 0
+    apart = (np.arange(10), np.arange(10, 20))
+    assert Paired.of(first, second) == Paired.of_blends(first, second, apart)
+    assert Paired.of(first, first) == Paired.of_blends(first, first, apart)
+    assert Paired(9, 0, 30).is_sure()
+    assert not Paired(9, 0, 30, design_effect=3.0).is_sure()
+    assert Paired(9, 0, 9, design_effect=2.0).interval(0).high == 1.0
+
+
+def contender(name: str, kept: int, right: int) -> Contender:
+    """Of 20 blends and 20 held-out labels."""
+    made = Contender(name)
+    made.scores = Scores(mixval=kept / 20, information=1.0, balance=1.0, kept=np.arange(20) < kept, pairs=APART)
+    made.right = np.arange(20) < right
+    return made
+
+
+def test_two_ways_to_prove_a_gain_share_the_error() -> None:
+    """Six of six in favour are sure at 5 %, and not at half of it."""
+    baseline = contender("probe", kept=10, right=10)
+    better_blends = contender("mcc", kept=16, right=10)
+    assert without_labels._doubt(better_blends, baseline, 0, 1) is not None
+    better_blends.right = None
+    assert without_labels._doubt(better_blends, baseline, 0, 1) is None
+    assert without_labels._doubt(contender("ridge", kept=10, right=17), baseline, 0, 1) is None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from feature_tasks import blobs, feature_task
 
 from pipeline.core.errors import DataError
+from pipeline.data.manifest import Manifest
 from pipeline.training.classifiers import folds
 from pipeline.training.strategies import probe, svm
 from pipeline.training.task import Labelled, Task
@@ -50,3 +53,41 @@ def test_a_task_without_some_images_still_needs_two_classes() -> None:
     assert 3 == len(task.without(ids[1:2]).train)
     with pytest.raises(DataError, match=r"at least two classes; found 3 labelled images of 1 class\(es\)"):
         task.without(ids[:1])
+
+
+def bursts(groups: int, each: int) -> Task:
+    """Groups of nearly equal images; which class a group has is drawn, so that nothing can be learnt of it."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(groups) % 3, each)
+    features = np.repeat(random.normal(size=(groups, 8)), each, axis=0) + 1e-3 * random.normal(size=(groups * each, 8))
+    names = np.repeat([f"burst {number}" for number in range(groups)], each).tolist()
+    task = feature_task(None, Labelled(features.astype(np.float32), labels), group=names)
+    everything = Manifest(task.target.frame.assign(split="train"))
+    return replace(task, train=everything, val=everything.split("val"), target=everything)
+
+
+def test_images_of_a_group_are_never_apart() -> None:
+    """A burst on both sides would be recognised, and the weakest penalty would seem the best."""
+    task = bursts(12, 5)
+    rows, _ = folds.rows_of_task(task)
+    groups = task.groups
+    assert groups is not None
+    assert all(not set(groups[part.fit]) & set(groups[part.held_out]) for part in rows)
+    record = probe.fit(task, probe.Params(), task.context).record
+    assert record.cv_accuracy is not None
+    assert record.cv_accuracy < 0.6
+
+
+def test_one_group_leaves_nothing_to_hold_out() -> None:
+    """And two make two folds."""
+    assert ([], folds.NOTHING_HELD_OUT) == folds.rows_of_task(one_burst())
+    labels = np.array([0, 1, 0, 1])
+    assert 2 == len(folds.stratified(labels, np.array([0, 0, 1, 1]), 5, seed=0))
+
+
+def one_burst() -> Task:
+    """Nine images of three classes, all of one burst."""
+    data = blobs(9)
+    task = feature_task(None, data, group=["one"] * 9)
+    everything = Manifest(task.target.frame.assign(split="train"))
+    return replace(task, train=everything, val=everything.split("val"), target=everything)

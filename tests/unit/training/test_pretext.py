@@ -11,6 +11,7 @@ from torch import nn
 
 from pipeline.data.images import ImageStore
 from pipeline.data.loading import ImageBank
+from pipeline.data.manifest import Manifest
 from pipeline.models.network import Network, build_backbone
 from pipeline.training.objectives import UNLABELLED, Batch, Images
 from pipeline.training.phases import Phase
@@ -93,6 +94,14 @@ def test_painting_the_mean_image_is_an_error_of_one(toy_domains: Any) -> None:
     objective.decoder = nn.Sequential(Constant(mean))
     assert objective.reached(a_network(), CPU) == pytest.approx(1.0, abs=1e-4)
     assert objective.told(0.25) == "reconstruction error 25.0% of the variance, on 12 held-out images"
+
+
+def test_one_picture_has_no_variance_to_miss_a_share_of(toy_domains: Any) -> None:
+    """Nothing is measured, in place of a figure of seventeen digits."""
+    one = toy_domains._replace(source=Manifest(toy_domains.source.split("val").frame.head(1)))
+    objective = Autoencoder(images(one, "val"), 1e-3, 256, 32)
+    assert objective.reached(a_network(), CPU) is None
+    assert {} == objective.judge(a_network(), CPU).values
 
 
 class Constant(nn.Module):

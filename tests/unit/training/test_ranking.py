@@ -196,6 +196,17 @@ def test_folds_spread_every_class(counts: tuple[int, ...]) -> None:
         assert sizes.max() - sizes.min() <= 1
 
 
+def test_images_of_a_group_share_their_fold() -> None:
+    """In as many folds as there are groups, where these are few; where a group is a class, they cannot be."""
+    labels, groups = np.tile([0, 1, 0, 1, 1], 8), np.repeat(np.arange(8), 5)
+    folds = stratified_folds(labels, 0, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in range(8))
+    assert ranking.FOLDS == len(set(folds))
+    assert 2 == len(set(stratified_folds(labels, 0, groups % 2)))
+    by_class = stratified_folds(labels, 0, labels)
+    np.testing.assert_array_equal(stratified_folds(labels, 0), by_class)
+
+
 def test_every_image_is_judged_by_a_probe_that_has_not_seen_it() -> None:
     """Labels that say nothing about the features are guessed at chance; a probe that had seen them would be right."""
     random = np.random.default_rng(0)

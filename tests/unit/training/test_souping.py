@@ -88,3 +88,12 @@ def test_a_promise_broken_once_is_broken() -> None:
     """The record's guards are those of all ingredients together."""
     ingredients = [an_ingredient(1, 0.0, Score(0, 1), safe=True), an_ingredient(2, 0.0, Score(0, 1), safe=False)]
     assert {"safe": False} == guards(ingredients)
+
+
+def test_a_guard_of_one_ingredient_alone_counts() -> None:
+    """One that later ingredients broke, and the first was never asked for."""
+    ingredients = [
+        an_ingredient(1, 0.0, Score(1.0, 0.5), safe=True),
+        an_ingredient(2, 0.0, Score(1.0, 0.5), safe=True, still=False),
+    ]
+    assert {"safe": True, "still": False} == guards(ingredients)

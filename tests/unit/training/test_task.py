@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.core.errors import DataError
 from pipeline.data.manifest import Manifest
+from pipeline.training.engine import score_on
 from pipeline.training.task import Task, make_task
 
 
@@ -59,3 +61,28 @@ def test_labels_that_only_the_validation_split_has_do_not_hide_the_source(a_task
         a_task.context,
     )
     assert task.labels_from == "source"
+
+
+def test_the_source_is_held_out_unless_it_was_fitted_to(a_task: Task) -> None:
+    """Where its labels stand for the target's, and its validation split is too small to choose by, both are fitted."""
+    assert a_task.source_is_held_out
+    taught = replace(a_task, labels_from="source", train=a_task.source.split("train"), val=a_task.source.split("val"))
+    assert taught.source_is_held_out == taught.holds_out
+    few = Manifest(a_task.source.split("val").frame.head(2))
+    assert not replace(taught, val=few).source_is_held_out
+    assert not replace(a_task, source=a_task.source.split("train")).source_is_held_out
+
+
+def test_validation_images_of_an_untaught_class_have_no_loss(a_task: Task) -> None:
+    """They are misses all the same."""
+    without = replace(a_task, train=a_task.train.where(a_task.train.frame["label"] != "class2"))
+    images = without.val_images
+    assert images is not None
+    assert (images.labels != 2).tolist() == images.taught.tolist()
+    network = without.pretrained_network()
+    network.set_head(torch.zeros(3, 256), torch.tensor([1.0, 0.0, -30.0]))
+    found = score_on("cpu", network, images)
+    taught = images.labels[images.taught]
+    nats = -np.log(np.exp([1.0, 0.0]) / np.exp([1.0, 0.0]).sum())
+    assert found.loss == pytest.approx(nats[taught].mean(), rel=1e-5)
+    assert found.accuracy == pytest.approx((images.labels == 0).mean())

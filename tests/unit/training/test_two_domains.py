@@ -106,6 +106,14 @@ def test_boosting_is_right_in_spite_of_a_source_that_misleads():
     assert "the source's images have" in fitted.record.sentences[-1]
 
 
+def test_boosting_is_judged_by_what_it_was_fitted_to():
+    """A class of one target image, which the source knows well, is answered in the fold that holds it out."""
+    pool = blobs(30, spread=0.3, seed=3)
+    rows = np.concatenate([np.flatnonzero(pool.labels == label)[:count] for label, count in ((0, 4), (1, 4), (2, 1))])
+    task = feature_task(blobs(90, spread=0.3), Labelled(pool.features[rows], pool.labels[rows]))
+    assert 1.0 == fit("tradaboost", task).record.cv_accuracy
+
+
 def test_boosting_for_one_round_is_one_probe():
     """Its vote is its only hypothesis; domains of one size then weigh alike."""
     target, source = blobs(60, seed=1), blobs(60)
