@@ -121,6 +121,8 @@ def retrain(run: Runner) -> Outcome:
         finally:
             record.finish(outcome)
     run.say(outcome.line)
+    if outcome.failed:
+        run.say(f"  {outcome.reason}")
     _announce(run, outcome)
     return outcome
 

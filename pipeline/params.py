@@ -61,7 +61,11 @@ class Runtime(Params):
 class Settings(Params):
     """Everything in params.yaml: a section per stage, named as the stage, and what the flow needs beyond them."""
 
-    model: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name in the model registry")
+    model: str = Field(
+        "digits",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="name in the model registry: a letter or digit, then these and any of . _ -",
+    )
     seed: int = Field(0, ge=0, description="one seed for everything random")
     runtime: Runtime = Runtime()
     scale: Scale = Scale()
@@ -200,6 +204,13 @@ def _document(path: Path) -> dict[str, Any]:
     except YAMLError as error:
         advice = "Mend that line (a missing space after ':' or an unclosed quote or bracket is usual)."
         raise _no_yaml(_yaml_problem(error), path, advice) from None
+    except NotImplementedError as error:  # of ruamel, which could not write those comments back
+        line = re.search(r"line: (\d+)", str(error))
+        found = "a value below its key, behind which there is a comment" + (
+            f", in line {int(line[1]) + 1}" if line else ""
+        )
+        advice = "Write `key: value` on one line, or `name: value` below a key that has a section."
+        raise _no_yaml(found, path, advice) from None
     if tag:
         raise _no_yaml(f"the tag {tag}", path, "Take it out: plain values stand here, and no objects are made of them.")
     if document is not None and not isinstance(document, dict):
@@ -329,10 +340,20 @@ def _expectation(problem: Any) -> str:
         "model_type": "a mapping of `key: value` lines",
         "dict_type": "a mapping of `key: value` lines",
         "list_type": "a list, each entry after a dash",
-        "string_pattern_mismatch": f"a text that matches {problem.get('ctx', {}).get('pattern')}",
+        "string_pattern_mismatch": _described(problem["loc"]) or f"a text like {problem.get('ctx', {}).get('pattern')}",
     }
     text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
     return ours.get(problem["type"], text)
+
+
+def _described(location: tuple[int | str, ...]) -> str | None:
+    """What the field at this place says of itself, which for a text of some form is that form in words."""
+    model: Any = Settings
+    field: Any = None
+    for part in location:
+        field = _field(model, part)
+        model = getattr(field, "annotation", None)
+    return getattr(field, "description", None)
 
 
 def _unknown_key(location: tuple[int | str, ...], raw: dict[str, Any], where: str, more: str) -> ParamsError:

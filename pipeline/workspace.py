@@ -97,10 +97,12 @@ def _checked(path: str, domain: str, folder: Path) -> Path:
             where=f"--{domain}",
             remedy="Unpack an archive first, and name the folder.",
         )
-    if outside.holds(place.parent if place.is_file() else place, folder):
+    watched = place.parent if place.is_file() else place
+    if outside.holds(watched, folder):
         raise DataError(
-            expected="images beside the workspace's own files",
-            found=f"'{path}', beside or around the workspace {folder}",
+            expected="a workspace outside the folder of the images or of their table: each run changes the one and "
+            "looks for changes in all of the other",
+            found=f"the workspace {folder} inside {watched}",
             where=f"--{domain}",
             remedy="Make the workspace somewhere else, or move the images into a folder of their own inside it.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,28 @@ def find(model: str, workspace: Path, command: str) -> Path:
     place = _by_alias(model.rpartition("@")[2], workspace) if is_workspace else None
     if place is not None and place.exists():
         return place
-    missing = f"'{model}', which does not exist"
+    found = f"'{model}', which does not exist, and no workspace in {workspace}"
+    remedy = "Check the path, or name the workspace with -C."
+    if is_workspace:
+        found, remedy = _not_here(model, handed_off=place)
     raise BundleError(
         expected="a bundle folder, an .onnx file, `champion`, `previous`, `challenger` or a version such as `v1`",
-        found=missing if is_workspace else f"{missing}, and no workspace in {workspace}",
+        found=found,
         where=f"the first argument of graftline {command}",
-        remedy=IN_WORKSPACE if is_workspace else "Check the path, or name the workspace with -C.",
+        remedy=remedy,
     )
+
+
+def _not_here(model: str, *, handed_off: Path | None) -> tuple[str, str]:
+    """Of a name that leads to no folder of this workspace, but to ``handed_off``: what was found, and the remedy."""
+    alias = model.rpartition("@")[2]
+    if alias == "champion":
+        return f"no {handed_off}: no champion was handed off", f"Where one is meant to be: {IN_WORKSPACE}"
+    if alias == "previous":
+        return "no champion before the present one", IN_WORKSPACE
+    if re.fullmatch(r"v[1-9][0-9]*", alias):
+        return f"no {handed_off}", f"{IN_WORKSPACE} graftline promote {alias} hands that one off, as champion."
+    return f"'{model}', which does not exist", IN_WORKSPACE
 
 
 def prove(bundle: Path, workspace: Path, key: Path | None) -> Signed:

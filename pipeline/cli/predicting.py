@@ -6,6 +6,7 @@ A bundle is verified before anything of it is loaded.
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -31,7 +32,7 @@ class Answer(NamedTuple):
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help=handed.MODEL_HELP)],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, or folders of them; hidden ones are left out.")],
     workspace: Workspace = CURRENT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with every probability.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="image,label,confidence with a header.")] = False,
@@ -66,21 +67,18 @@ def _causes(bad: dict[str, str]) -> str:
     return "; ".join(causes) + "; …" * (len(bad) > NAMED_CAUSES)
 
 
-def _files(images: list[Path]) -> list[Path]:
-    from pipeline.data.image_files import is_image_name
-
+def _files(images: list[str]) -> list[Path]:
     found: list[Path] = []
-    for path in images:
+    for text in images:
+        path = Path(text)
         if not path.exists():
             raise DataError(
                 expected="an image or a folder of images",
-                found=f"'{path}', which does not exist",
+                found=f"'{text}', which does not exist",
                 where="graftline predict",
-                remedy="Check the path.",
+                remedy="Download it, and give the file." if "://" in text else "Check the path.",
             )
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if is_image_name(file.name) and not file.is_dir())
+        inside = sorted(_below(path)) if path.is_dir() else [path]
         if not inside:
             raise DataError(
                 expected="an image or a folder of images",
@@ -90,6 +88,15 @@ def _files(images: list[Path]) -> list[Path]:
             )
         found += inside
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Its images, and those of visible folders in it."""
+    from pipeline.data.image_files import is_image_name
+
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in files if is_image_name(name))
 
 
 def _answers(model: Path, files: list[Path], bad: dict[str, str]) -> Iterator[Answer]:

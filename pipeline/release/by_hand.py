@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import RegistryError
+from pipeline.core.errors import RegistryError, StoreError
 from pipeline.core.lock import workspace_lock
-from pipeline.release import moves
+from pipeline.release import moves, pin
 from pipeline.release import publish as handing_off
 from pipeline.release._desk import Desk
 from pipeline.tracking.registry import CHAMPION, HELD_TAG, PREVIOUS, Version
@@ -61,10 +62,10 @@ def _promote(desk: Desk, version: int, reason: str) -> str:
         handing_off.ensure_published(desk, chosen)
         handing_off.point(desk.handoff, version)
         return f"{desk.model} {chosen} is the champion already · {desk.shown(version)}"
-    overruled = " · its gates had failed" if chosen.tags.get("verdict") == "failed" else ""
     moves.carry_out(desk, moves.promotion(desk, version, reason))
+    _pin(desk)
     before = f"v{champion}" if champion else "none"
-    return f"champion {desk.model} {chosen} (before: {before}) · {desk.shown(version)}{overruled}"
+    return f"champion {desk.model} {chosen} (before: {before}) · {desk.shown(version)}{_overruled(chosen)}"
 
 
 def rollback(workspace: Path, settings: Settings, *, reason: str) -> str:
@@ -97,7 +98,20 @@ def _roll_back(desk: Desk, reason: str) -> str:
         )
     further = _before(desk.history.champions(desk.model), champion.number, previous.number)
     moves.carry_out(desk, moves.rollback(desk, champion.number, previous.number, further, reason))
-    return f"champion {desk.model} {previous} (rolled back from {champion}) · {desk.shown(previous.number)}"
+    _pin(desk)
+    shown = f"{desk.shown(previous.number)}{_overruled(previous)}"
+    return f"champion {desk.model} {previous} (rolled back from {champion}) · {shown}"
+
+
+def _pin(desk: Desk) -> None:
+    """For `dvc repro`, which would compare with the champion before; a run pins it for itself, so that a store which
+    does not answer any more costs nothing here: the move is made."""
+    with contextlib.suppress(StoreError):
+        pin.pin_champion(desk)
+
+
+def _overruled(version: Version) -> str:
+    return " · its gates had failed" if version.tags.get("verdict") == "failed" else ""
 
 
 def _before(champions: list[int], champion: int, previous: int) -> int | None:

@@ -10,6 +10,8 @@ from pipeline.reporting import charts
 from pipeline.reporting.reading import Json, finite, percent, words
 from pipeline.reporting.view import CandidateRow, GroupRow, Training
 
+SOURCE = " on images of the source, which says nothing of the target"
+
 
 def training(record: Json | None, trials: Json | None) -> Training | None:
     if record is None:
@@ -63,15 +65,16 @@ def _terms(history: Sequence[Json]) -> list[Markup]:
 
 def _details(record: Json) -> list[tuple[str, str]]:
     """How the network came about, in a few lines."""
-    images = record.get("images", {})
+    images, measured = record.get("images", {}), (record.get("val_accuracy"), record.get("cv_accuracy"))
+    is_of_source = record.get("labels_from") == "source" and any(value is not None for value in measured)
     found = [
         ("Strategy", record["strategy"] + (f", which chose {record['chose']}" if record.get("chose") else "")),
         ("Labels from", f"the {record['labels_from']}" if record.get("labels_from") else None),
         ("Images", " · ".join(f"{count:,} {name}" for name, count in images.items())),
-        ("Chosen on", record.get("selection")),
+        ("Chosen on", (record.get("selection") or "") + " of the source" * is_of_source),
         ("Chosen", ", ".join(f"{name} {value:g}" for name, value in record.get("chosen", {}).items())),
-        ("Validation accuracy", percent(record.get("val_accuracy"))),
-        ("Probe’s cross-validated accuracy", percent(record.get("cv_accuracy"))),
+        (f"Validation accuracy{SOURCE * is_of_source}", percent(measured[0])),
+        (f"Probe’s cross-validated accuracy{SOURCE * is_of_source}", percent(measured[1])),
         ("Checked", ", ".join(_guard(name, kept) for name, kept in record.get("guards", {}).items())),
     ]
     return [(name, value) for name, value in found if value]

@@ -99,6 +99,7 @@ def _line(record: TrainingRecord) -> str:
     labelled = record.images["train"] + record.images["val"]
     accuracy = record.val_accuracy if record.val_accuracy is not None else record.cv_accuracy
     chosen = f" → {record.chose}" if record.chose else ""
-    judged = "" if accuracy is None else f" · {accuracy:.1%} by {record.selection}"
+    of_source = " of the source" if record.labels_from == "source" else ""
+    judged = "" if accuracy is None else f" · {accuracy:.1%} by {record.selection}{of_source}"
     images = f"{labelled:,} labelled {record.labels_from} images" if labelled else "no labelled image"
     return f"{record.strategy}{chosen} · {images}, {len(record.classes)} classes{judged}"

@@ -230,6 +230,22 @@ def test_rollback_brings_the_first_back_and_it_stays(workspace: Path, train: Tra
     assert [("promoted", 1), ("promoted", 2), ("rolled_back", 1)] == actions(workspace)
 
 
+def test_a_rollback_to_a_failed_version_says_so(workspace: Path, train: Train) -> None:
+    """One that somebody had promoted against its gates comes back as it went; what is compared with follows."""
+    train(0.1)
+    release(workspace)
+    train(0.2, passed=False)
+    release(workspace)
+    steps.promote_version(workspace, SETTINGS, 2, reason="it is urgent")  # type: ignore[arg-type]
+    train(0.3)
+    release(workspace)
+    line = steps.rollback(workspace, SETTINGS, reason="complaints")  # type: ignore[arg-type]
+    assert "champion digits v2 (rolled back from v3) · handoff/v2 · its gates had failed" == line
+    assert 2 == pin.read_pin(workspace).version
+    steps.promote_version(workspace, SETTINGS, 1, reason="better")  # type: ignore[arg-type]
+    assert 1 == pin.read_pin(workspace).version
+
+
 def test_rollback_goes_back_step_by_step(workspace: Path, train: Train) -> None:
     """Twice back from v3 is v1, never forward to what was rolled back; a third time there is nothing left."""
     for bias in (0.1, 0.2, 0.3):

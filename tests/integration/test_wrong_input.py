@@ -19,6 +19,8 @@ from refusals import Answer, assert_refused, in_this_process
 
 from pipeline import params
 from pipeline.catalog import CATALOG
+from pipeline.cli import predicting
+from pipeline.core.errors import DataError
 from pipeline.graph.table import BY_NAME
 from pipeline.release.pin import ensure_pins
 from pipeline.serving import signature, signing_key
@@ -114,7 +116,13 @@ WRONG_PARAMS = {
         "backbone.weights",
     ),
     "digest": ("weights: none", "weights: {file: x.pt, sha256: abc}", "[0-9a-fA-F]{64}", "backbone.weights.sha256"),
-    "device": ("train:", "runtime: {device: gpu}\ntrain:", "auto|cpu|mps", "found 'gpu'", "runtime.device"),
+    "device": (
+        "train:",
+        "runtime: {device: gpu}\ntrain:",
+        "auto (CUDA, else MPS, else CPU), cpu, cuda",
+        "found 'gpu'",
+        "runtime.device",
+    ),
     "number": ("train:", "seed: zero\ntrain:", "a valid integer", "found 'zero'", "Set seed to such a value"),
     "empty section": (
         "train:\n  strategy: {name: probe}",
@@ -588,8 +596,8 @@ def _foreign_onnx(file: Path, **metadata: str) -> None:
 
 WRONG_MODELS = {
     "missing": ("nope", lambda file: None, "'nope', which does not exist", "graftline models lists"),
-    "unknown version": ("v7", lambda file: None, "'v7', which does not exist", "-C names another workspace"),
-    "no champion yet": ("champion", lambda file: None, "'champion', which does not exist"),
+    "unknown version": ("v7", lambda file: None, "handoff/v7", "graftline promote v7 hands that one off"),
+    "no champion yet": ("champion", lambda file: None, "no champion was handed off", "graftline models lists"),
     "random bytes": ("noise.onnx", lambda file: file.write_bytes(b"\x07" * 999), "cannot be read as ONNX"),
     "no metadata of ours": ("foreign.onnx", _foreign_onnx, "without class names", "handoff/current"),
     "another file": ("model.pt", lambda file: file.write_bytes(b"x"), "a .pt file", "handoff/current"),
@@ -626,6 +634,17 @@ def test_predict_without_images(graftline, workspace, monkeypatch, images, parts
 def test_promote_what_is_no_version(graftline, version):
     """Both ways to write one are told."""
     assert_refused(graftline("promote", version), "such as 2 or v2", f"'{version}'", "graftline models lists")
+
+
+def test_predict_looks_where_people_look(tmp_path):
+    """Thumbnails in a hidden folder are no images of theirs; an address is not a path with a slash too few."""
+    for name in ("a.png", "more/b.png", ".thumbs/c.png", "more/.d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in predicting._files([str(tmp_path)])]
+    assert ["a.png", "more/b.png"] == found
+    with pytest.raises(DataError, match=r"'https://example.org/a.jpg', which does not exist[\s\S]*Download it"):
+        predicting._files(["https://example.org/a.jpg"])
 
 
 def test_predict_with_an_unreadable_image(graftline, tmp_path):

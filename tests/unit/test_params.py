@@ -63,6 +63,15 @@ def test_no_params_file_says_how_to_make_one(tmp_path):
         params.load(tmp_path)
 
 
+def test_a_value_below_its_key_is_told(tmp_path):
+    """What one writes who forgets `name:` in the template; ruamel gives up on it with an error of its own."""
+    (tmp_path / "params.yaml").write_text("train:\n  strategy:  # a list of them\n    probe\n\nexport: {}\n")
+    with pytest.raises(ParamsError) as caught:
+        params.load(tmp_path)
+    assert "a value below its key, behind which there is a comment, in line 2" == caught.value.found
+    assert "`name: value`" in caught.value.remedy
+
+
 def test_broken_yaml_names_the_line(tmp_path):
     """A YAML mistake is given with its line."""
     (tmp_path / "params.yaml").write_text("model: digits\nseed: [1\n")
@@ -136,3 +145,16 @@ def test_an_interrupt_is_no_fault_of_the_file():
     """pydantic would say that the mapping is not valid, and the run end with exit code 2."""
     with pytest.raises(KeyboardInterrupt):
         params.parse({"runtime": Interrupted(workers=1)}, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("runtime: {device", "gpu}", "auto (CUDA, else MPS, else CPU), cpu, cuda"), ("model", "a b", "a letter or digit")],
+)
+def test_a_text_of_another_form_is_told_in_words(tmp_path, key, value, said):
+    """Not as the regular expression that it failed."""
+    (tmp_path / "params.yaml").write_text(f"{key}: {value}\n")
+    with pytest.raises(ParamsError) as caught:
+        params.load(tmp_path)
+    assert said in caught.value.expected
+    assert "^" not in caught.value.expected

@@ -110,10 +110,10 @@ def test_a_source(tmp_path, without_tools, photos):
 
 def test_images_around_the_workspace(tmp_path, without_tools, photos):
     """DVC would be asked to depend on its own files; inside the workspace a folder of images is welcome."""
-    with pytest.raises(DataError, match=r"around the workspace .*\n.*--target\n.*somewhere else"):
+    with pytest.raises(DataError, match=r"inside .*\n.*--target\n.*somewhere else"):
         create(photos / "workspace", target=str(photos))
     (photos / "list.csv").write_text("path,label\n")
-    with pytest.raises(DataError, match="beside or around the workspace"):
+    with pytest.raises(DataError, match=r"found the workspace .* inside "):
         create(photos / "workspace", target=str(photos / "list.csv"))
     assert not (photos / "workspace").exists()
 

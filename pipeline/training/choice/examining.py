@@ -53,3 +53,4 @@ class Examiner:
 
     def skip(self, contender: Contender) -> None:
         contender.settle("not tried", f"The budget of {self.budget.minutes:g} minutes was spent.")
+        print(f"  auto · {contender.name}: not tried; {contender.why[0].lower()}{contender.why[1:]}", flush=True)

@@ -40,15 +40,22 @@ def test_an_alias_leads_to_its_folder(workspace: Path, model: str, place: str) -
     assert workspace / place == handed.find(model, workspace, "predict")
 
 
-@pytest.mark.parametrize("model", ["v9", "nothing.onnx"])
-def test_what_is_not_there_is_named(workspace: Path, model: str) -> None:
-    with pytest.raises(BundleError, match=f"found '{model}', which does not exist"):
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("v9", r"found no .*out/v9\.\n[\s\S]*graftline promote v9 hands that one off"),
+        ("nothing.onnx", "found 'nothing.onnx', which does not exist"),
+    ],
+)
+def test_what_is_not_there_is_named(workspace: Path, model: str, said: str) -> None:
+    """With what would bring it there."""
+    with pytest.raises(BundleError, match=said):
         handed.find(model, workspace, "predict")
 
 
 def test_a_first_champion_has_none_before_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(History, "champions", lambda self, model: [1])
-    with pytest.raises(BundleError, match="found 'previous', which does not exist"):
+    with pytest.raises(BundleError, match="found no champion before the present one"):
         handed.find("previous", workspace, "verify")
 
 

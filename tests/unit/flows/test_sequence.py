@@ -58,7 +58,8 @@ class Notes(Runner):
 
 
 def outcome(kind):
-    return SimpleNamespace(kind=kind, line=f"Gates: … · {kind}")
+    failed = ("accuracy_floor",) if kind == "held" else ()
+    return SimpleNamespace(kind=kind, line=f"Gates: … · {kind}", failed=failed, reason="accuracy_floor: 0.5 of 0.7")
 
 
 @pytest.fixture
@@ -112,6 +113,7 @@ def test_a_failing_verdict_is_a_hold_and_not_a_failure(make_notes):
     """The challenger is registered and kept; nothing is promoted or published."""
     run = make_notes(passed=False)
     assert "held" == sequence.retrain(run).kind
+    assert ["Gates: … · held", "  accuracy_floor: 0.5 of 0.7"] == run.lines[-2:]
     assert ["(", "register", "hold", ")"] == run.done[run.done.index("(") : run.done.index(")") + 1]
     assert not {"promote", "publish", "conclude"} & set(run.done)
 

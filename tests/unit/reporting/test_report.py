@@ -16,6 +16,7 @@ from pipeline.core import digests
 from pipeline.evaluation.report import Metrics
 from pipeline.gates._base import Verdict, finding, missing
 from pipeline.reporting import report
+from pipeline.training.record import TrainingRecord
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -319,3 +320,13 @@ def test_the_page_says_what_became_of_int8(workspace, shipped, remedy):
 
     assert f"I{sentence[1:]}." in text
     assert ("Try more calibration images." in text) is not shipped
+
+
+def test_accuracy_on_the_source_is_called_that(workspace):
+    """Without target labels the only held-out images are the source's: what they say is not said of the target."""
+    path = workspace.root / "reports/training.json"
+    TrainingRecord.load(path).model_copy(update={"labels_from": "source"}).save(path)
+    text = words(written(workspace))
+
+    assert "Chosen onvalidation split of the source" in text
+    assert "Validation accuracy on images of the source, which says nothing of the target95.0 %" in text

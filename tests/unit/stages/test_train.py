@@ -77,3 +77,11 @@ def test_validating_params_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_accuracy_without_target_labels_is_that_of_the_source(toy_domains: Any) -> None:
+    """The stage's line says whose images they were."""
+    frame = toy_domains.target.frame
+    unlabelled = toy_domains._replace(target=Manifest(frame.assign(label=None)))
+    assert run(unlabelled, strategy="probe").line.endswith("% by validation split of the source")
+    assert "of the source" not in run(toy_domains, strategy="probe").line
