@@ -139,21 +139,21 @@ def assign(workspace: Path, assignments: list[str]) -> list[str]:
     """
     path = workspace / FILE
     document = read(path)
-    changes = [change for text in assignments if (change := _assign(document, text))]
-    parse(document, where="--set" if assignments and _is_valid(path) else str(path))
+    before = _valid(path)
+    changes = [change for text in assignments if (change := _assign(document, text, before or Settings()))]
+    parse(document, where="--set" if assignments and before else str(path))
     if changes:
         with replacing(path) as fresh:
             dump(document, fresh)
     return changes
 
 
-def _is_valid(path: Path) -> bool:
-    """Whether the file is right as it stands, so that a fault can only come from ``--set``."""
+def _valid(path: Path) -> Settings | None:
+    """The file as it stands; None where it is not right, so that a fault need not come from ``--set``."""
     try:
-        load(path.parent)
+        return load(path.parent)
     except ParamsError:
-        return False
-    return True
+        return None
 
 
 def json_schema() -> dict[str, Any]:
@@ -253,7 +253,7 @@ def _yaml_problem(error: YAMLError) -> str:
     return error.problem.removeprefix("found ") + line
 
 
-def _assign(document: dict[str, Any], text: str) -> str | None:
+def _assign(document: dict[str, Any], text: str, before: Settings) -> str | None:
     key, equals, value = text.partition("=")
     if not equals:
         raise ParamsError(
@@ -275,11 +275,13 @@ def _assign(document: dict[str, Any], text: str) -> str | None:
             dropped = f" ({old}'s own {', '.join(others)} removed)"
         section.clear()  # another plug-in: the old one's values do not apply to it
     section[last] = parsed
-    if old == parsed:
+    default = before.value(key) if old is None else None  # what was in force, where nothing was written
+    was = default if isinstance(default, str | int | float) else old
+    if was == parsed:
         return None
     if key in SECRET_KEYS:
         return f"{key}: changed"
-    return f"{key}: {redact(_plain(old))} → {redact(_plain(parsed))}{dropped}"
+    return f"{key}: {redact(_plain(was))} → {redact(_plain(parsed))}{dropped}"
 
 
 def _parsed(key: str, value: str) -> Any:

@@ -11,7 +11,7 @@ from pipeline.core.errors import BundleError, InputError
 if TYPE_CHECKING:
     from pipeline.serving.signature import Signed
 
-MODEL_HELP = "A bundle folder, an .onnx file, `champion`, `previous`, `challenger` or `v3`."
+MODEL_HELP = "A bundle folder, an .onnx file, `champion`, `previous`, `challenger` (what the stages made last) or `v3`."
 KEY_HELP = "Public key of who signed the bundle (PEM), if not this workspace."
 
 IN_WORKSPACE = (

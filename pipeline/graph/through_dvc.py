@@ -53,8 +53,10 @@ class Dvc:
     def __enter__(self) -> Dvc:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._process.close()
+        if kind is not None:  # interrupted, perhaps in the middle of a file of DVC's: status must be able to read it
+            list(torn.mend(self._workspace))
 
     def is_stale(self, name: str) -> bool:
         """Would this stage run again? Raises what :func:`stale` raises."""
@@ -172,7 +174,8 @@ def _when_free(ask: Callable[[], Any], tries: int) -> Any:
 
 
 def _reasons(changes: list[str | dict[str, dict[str, str | dict[str, str]]]]) -> list[str]:
-    """``[{"changed deps": {"x": "modified"}}, "changed command"]`` as ``["x modified", "command changed"]``."""
+    """``[{"changed deps": {"x": "modified", "params.yaml": {"train": "modified"}}}, "changed command"]`` as
+    ``["x modified", "params train modified", "command changed"]``."""
     reasons = []
     for change in changes:
         if isinstance(change, str):
@@ -184,5 +187,10 @@ def _reasons(changes: list[str | dict[str, dict[str, str | dict[str, str]]]]) ->
 
 
 def _flat(changed: Mapping[str, str | Mapping[str, str]]) -> Iterable[tuple[str, str]]:
+    """Files as they are named; keys of params.yaml and of the code's digests as what they are."""
+    kinds = {params.FILE: "params", dvcfile.CODE_FILE: "code of"}
     for name, state in changed.items():
-        yield from [(name, state)] if isinstance(state, str) else state.items()
+        if isinstance(state, str):
+            yield name, state
+        else:
+            yield from ((f"{kinds.get(name, name)} {key}", inner) for key, inner in state.items())

@@ -265,7 +265,7 @@ def test_a_step_that_breaks_after_promoting_puts_everything_back(run, world):
 def test_assignments_reach_the_params(run, workspace):
     """Both ways; they are written down and said before anything runs."""
     run("seed=3")
-    assert "set seed: null → 3" == run.lines[0]
+    assert "set seed: 0 → 3" == run.lines[0]
     assert "seed: 3" in (workspace / "params.yaml").read_text()
 
 

@@ -85,6 +85,13 @@ def test_set_keeps_comments_and_says_what_changed(workspace):
     assert (workspace / "params.yaml").read_text() == COMMENTED.replace("seed: 3", "seed: 4")
 
 
+def test_set_names_the_default_that_was_in_force(workspace):
+    """Not null, which would say that nothing was."""
+    said = params.assign(workspace, ["explain.images=8", "export.int8=false", "train.strategy.name=lp_ft"])
+    assert said == ["explain.images: auto → 8"]
+    assert 8 == params.load(workspace).explain.images
+
+
 def test_set_of_another_plugin_drops_the_old_ones_values(workspace):
     """Another strategy starts from its own defaults: values of the old one do not apply to it."""
     (workspace / "params.yaml").write_text("train:\n  strategy: {name: lp_ft}\n")

@@ -267,7 +267,7 @@ def test_assignments_go_into_the_params_first(make_notes):
     run.assignments = ["seed=3"]
     del run.__dict__["settings"]
     sequence.retrain(run)
-    assert "set seed: null → 3" == run.lines[0]
+    assert "set seed: 0 → 3" == run.lines[0]
     assert 3 == run.settings.seed
     assert "# a workspace" in (run.workspace / "params.yaml").read_text()
 

@@ -36,6 +36,14 @@ def test_a_fresh_workspace_is_stale_from_end_to_end(workspace):
     assert any("data/labels.json" in reason for reason in stale["validate"])
 
 
+def test_reasons_say_what_kind_of_thing_changed():
+    """The parameters of train and its code have one name in DVC's answer."""
+    changed = {"params.yaml": {"train": "modified"}, "state/code.json": {"train": "modified"}, "data/x": "deleted"}
+    assert ["params train modified", "code of train modified", "data/x deleted", "command changed"] == (
+        through_dvc._reasons([{"changed deps": changed}, "changed command"])
+    )
+
+
 def test_one_stage_may_be_asked_for(workspace):
     """Then the others are not told of."""
     assert list(through_dvc.stale(workspace, "train")) == ["train"]
