@@ -93,7 +93,8 @@ class Settings(Params):
         some plug-ins have keys that others lack, not there."""
         value: Any = self
         for part in key.split("."):
-            value = None if value is None else getattr(value, part, None)
+            name = "validate_" if value is self and part == "validate" else part
+            value = None if value is None else getattr(value, name, None)
         return value
 
 
@@ -275,13 +276,20 @@ def _assign(document: dict[str, Any], text: str, before: Settings) -> str | None
             dropped = f" ({old}'s own {', '.join(others)} removed)"
         section.clear()  # another plug-in: the old one's values do not apply to it
     section[last] = parsed
-    default = before.value(key) if old is None else None  # what was in force, where nothing was written
-    was = default if isinstance(default, str | int | float) else old
+    was = old
+    if old is None and not _is_of_another(section, parents, before):
+        default = before.value(key)  # what was in force, where nothing was written
+        was = default if isinstance(default, str | int | float) else None
     if was == parsed:
         return None
     if key in SECRET_KEYS:
         return f"{key}: changed"
     return f"{key}: {redact(_plain(was))} → {redact(_plain(parsed))}{dropped}"
+
+
+def _is_of_another(section: dict[str, Any], parents: Sequence[str], before: Settings) -> bool:
+    """Is this the section of a plug-in that was chosen just now, and has defaults of its own?"""
+    return bool(_plugin_package(parents)) and section.get("name") != before.value(".".join([*parents, "name"]))
 
 
 def _parsed(key: str, value: str) -> Any:

@@ -50,10 +50,12 @@ def _not_here(model: str, *, handed_off: Path | None) -> tuple[str, str]:
     alias = model.rpartition("@")[2]
     if alias == "champion":
         return f"no {handed_off}: no champion was handed off", f"Where one is meant to be: {IN_WORKSPACE}"
-    if alias == "previous":
+    if alias == "previous" and handed_off is None:
         return "no champion before the present one", IN_WORKSPACE
+    if alias == "previous":
+        return f"no {handed_off}", "graftline rollback hands that one off again, as champion."
     if re.fullmatch(r"v[1-9][0-9]*", alias):
-        return f"no {handed_off}", f"{IN_WORKSPACE} graftline promote {alias} hands that one off, as champion."
+        return f"no {handed_off}", f"{IN_WORKSPACE} graftline promote {alias} hands one of these off, as champion."
     return f"'{model}', which does not exist", IN_WORKSPACE
 
 

@@ -55,8 +55,9 @@ class Dvc:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._process.close()
-        if kind is not None:  # interrupted, perhaps in the middle of a file of DVC's: status must be able to read it
-            list(torn.mend(self._workspace))
+        if kind is not None:  # interrupted, perhaps while DVC wrote who holds what: status must be able to read that
+            with contextlib.suppress(OSError):  # a full disk is what the error itself tells
+                list(torn.mend_holders(self._workspace))
 
     def is_stale(self, name: str) -> bool:
         """Would this stage run again? Raises what :func:`stale` raises."""

@@ -48,22 +48,36 @@ def mend(workspace: Path) -> Iterator[str]:
 
     Nothing is touched while another DVC command writes: it holds the lock that is taken here first.
     """
-    from dvc.exceptions import DvcException
     from dvc.lock import LockError
+
+    yield from mend_holders(workspace)
+    if (temporary := _temporary(workspace)) is not None:
+        with contextlib.suppress(LockError):
+            yield from _mend_record(workspace, temporary)
+
+
+def mend_holders(workspace: Path) -> Iterator[str]:
+    """Of these the list of who reads and writes what: empty after every command, so a damaged one is as good as none,
+    and nothing is told by it."""
+    from dvc.lock import LockError
+
+    if (temporary := _temporary(workspace)) is not None:
+        with contextlib.suppress(LockError):
+            yield from _mend_holders(temporary)
+
+
+def _temporary(workspace: Path) -> Path | None:
+    """DVC's folder for such files; None where there is no repository, as whoever asks DVC next is told."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        temporary = Path(Repo.find_root(str(workspace))) / Repo.DVC_DIR / "tmp"
+        return Path(Repo.find_root(str(workspace))) / Repo.DVC_DIR / "tmp"
     except DvcException:
-        return  # no repository: whoever asks DVC next is told so
-    with contextlib.suppress(LockError):
-        yield from _mend_holders(temporary)
-    with contextlib.suppress(LockError):
-        yield from _mend_record(workspace, temporary)
+        return None
 
 
 def _mend_holders(temporary: Path) -> Iterator[str]:
-    """The list of who reads and writes what: empty after every command, so a damaged one is as good as none."""
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
     from voluptuous import Invalid
 

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import RegistryError, StoreError
+from pipeline.core.errors import GraftlineError, RegistryError
 from pipeline.core.lock import workspace_lock
 from pipeline.release import moves, pin
 from pipeline.release import publish as handing_off
@@ -104,9 +104,9 @@ def _roll_back(desk: Desk, reason: str) -> str:
 
 
 def _pin(desk: Desk) -> None:
-    """For `dvc repro`, which would compare with the champion before; a run pins it for itself, so that a store which
-    does not answer any more costs nothing here: the move is made."""
-    with contextlib.suppress(StoreError):
+    """For `dvc repro`, which would compare with the champion before. The move is made, and a run pins the champion for
+    itself: what goes wrong here must not look like a move that failed, for a rollback repeated goes one further."""
+    with contextlib.suppress(GraftlineError, OSError, ValueError):
         pin.pin_champion(desk)
 
 

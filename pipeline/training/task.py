@@ -120,6 +120,11 @@ class Task:
         return Labelled(*(np.concatenate([part[column] for part in parts]) for column in (0, 1)))
 
     @cached_property
+    def cross_validated(self) -> Manifest:
+        """What is cross-validated where the labels are to choose: a validation split that can choose stays apart."""
+        return self.train if self.holds_out else _both(self.train, self.val)
+
+    @cached_property
     def groups(self) -> np.ndarray | None:
         """Of the rows of :attr:`all_set`, as :attr:`Manifest.groups` has them."""
         return _both(self.train, self.val).groups
@@ -150,16 +155,27 @@ class Task:
     @cached_property
     def fit_images(self) -> Images:
         """Pixels for gradient training."""
-        return self._images(self.train if self.holds_out else _both(self.train, self.val))
+        return self._images(self.cross_validated)
 
     @cached_property
     def val_images(self) -> Images | None:
         """Pixels for early stopping; None where validation is too small to judge by."""
         if not self.holds_out:
             return None
-        taught = np.bincount(self.train_set.labels, minlength=len(self.classes)) > 0
         images = self._images(self.val)
+        return Images(images.bank, images.labels, self._has_images_in(self.train_set))
+
+    @cached_property
+    def val_images_beside_source(self) -> Images | None:
+        """The same for who learns from the source, too, which may teach a class that the target's labels do not."""
+        if (images := self.val_images) is None:
+            return None
+        taught = self._has_images_in(self.train_set) | self._has_images_in(self.source_set)
         return Images(images.bank, images.labels, taught)
+
+    def _has_images_in(self, data: Labelled) -> np.ndarray:
+        """Of each class, bool [classes]."""
+        return np.bincount(data.labels, minlength=len(self.classes)) > 0
 
     @cached_property
     def source_images(self) -> Images:

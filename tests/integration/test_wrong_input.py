@@ -596,7 +596,7 @@ def _foreign_onnx(file: Path, **metadata: str) -> None:
 
 WRONG_MODELS = {
     "missing": ("nope", lambda file: None, "'nope', which does not exist", "graftline models lists"),
-    "unknown version": ("v7", lambda file: None, "handoff/v7", "graftline promote v7 hands that one off"),
+    "unknown version": ("v7", lambda file: None, "handoff/v7", "graftline promote v7 hands one of these off"),
     "no champion yet": ("champion", lambda file: None, "no champion was handed off", "graftline models lists"),
     "random bytes": ("noise.onnx", lambda file: file.write_bytes(b"\x07" * 999), "cannot be read as ONNX"),
     "no metadata of ours": ("foreign.onnx", _foreign_onnx, "without class names", "handoff/current"),

@@ -90,6 +90,9 @@ def test_set_names_the_default_that_was_in_force(workspace):
     said = params.assign(workspace, ["explain.images=8", "export.int8=false", "train.strategy.name=lp_ft"])
     assert said == ["explain.images: auto → 8"]
     assert 8 == params.load(workspace).explain.images
+    assert params.assign(workspace, ["validate.min_images=7"]) == ["validate.min_images: 10 → 7"]
+    both = params.assign(workspace, ["train.strategy.name=full", "train.strategy.epochs=8"])
+    assert both[1] == "train.strategy.epochs: null → 8", "what lp_ft has by default is not said of another"
 
 
 def test_set_of_another_plugin_drops_the_old_ones_values(workspace):

@@ -212,7 +212,7 @@ def adapt(
 def _train(task: Task, network: Network, params: AdaptationParams, objective: Adaptation) -> Outcome:
     """Without target labels the last epoch stays, and validation images of the source are left to the guards."""
     labelled = task.source_images if has_source(task) else task.fit_images
-    val = task.val_images if task.labels_from == "target" else None
+    val = task.val_images_beside_source if task.labels_from == "target" else None
     phase = Phase(
         name=PHASE,
         epochs=params.epochs or epochs_for(task, labelled),

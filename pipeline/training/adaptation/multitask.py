@@ -126,7 +126,14 @@ def train(task: Task, source: SourceTask, params: TwoDomainParams, weight: Weigh
     )
     objective = TwoTasks(task.fit_images, weight, source.head(network.row.feature_dim), params.learning_rate)
     outcome = fit(
-        network, [phase], source.images, task.val_images, task.options, task.context, objective=objective, name=name
+        network,
+        [phase],
+        source.images,
+        task.val_images_beside_source,
+        task.options,
+        task.context,
+        objective=objective,
+        name=name,
     )
     if own_statistics and outcome.kept.get(PHASE) != 0:
         device = choose(task.context.device)

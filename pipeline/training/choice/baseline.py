@@ -53,7 +53,7 @@ def baseline_of(task: Task, situation: Situation) -> Baseline:
     plain = "class_mean" if situation.labels == "few" else "probe"
     if situation.per_class >= ENOUGH_TO_LEAVE_ONE_OUT:
         found = left_one_out(task.all_set, task.target_set, task.groups)
-        if found.beyond_chance < SEPARATES:
+        if found.images and found.beyond_chance < SEPARATES:
             return Baseline(
                 "lp_ft",
                 f"Frozen features do not separate the classes: of {found.images} labelled images, each left out in "
@@ -84,6 +84,7 @@ class LeftOneOut(NamedTuple):
 
     right: int
     images: int
+    """Those of whose class another was left."""
     classes: int
 
     @property
@@ -110,4 +111,5 @@ def left_one_out(labelled: Labelled, domain: np.ndarray, groups: np.ndarray | No
         lengths[np.ix_(rows, touched)] = np.linalg.norm(sums[touched] - own, axis=1)
     is_known = lengths > ROUNDING  # not of a class whose every image was left out
     named = np.where(is_known, products / np.where(is_known, lengths, 1.0), -np.inf).argmax(axis=1)
-    return LeftOneOut(int((named == labels).sum()), len(labels), len(names))
+    judged = is_known[np.arange(len(labels)), labels]  # nobody could name the class of the others
+    return LeftOneOut(int((named == labels)[judged].sum()), int(judged.sum()), len(names))

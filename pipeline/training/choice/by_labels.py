@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 
 from pipeline.core.errors import DataError
 from pipeline.core.seeding import derive
-from pipeline.data.manifest import Manifest
 from pipeline.training.choice.contest import Contender, Decision, require_baseline, tie_sentence
 from pipeline.training.choice.examining import Examiner
 from pipeline.training.choice.pairing import Paired
@@ -32,8 +30,7 @@ class _Judge:
     def __init__(self, examiner: Examiner) -> None:
         self.examiner = examiner
         task, seed = examiner.task, examiner.context.seed
-        parts = [task.train.frame] if task.holds_out else [task.train.frame, task.val.frame]
-        self.labelled = Manifest(pd.concat(parts, ignore_index=True))
+        self.labelled = task.cross_validated
         self.labels = task.label_space.indices(self.labelled.frame["label"])
         split = folds.stratified(self.labels, self.labelled.groups, FOLDS, seed=derive(seed, "auto", "folds") % 2**32)
         self.folds = [part.held_out for part in split]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -64,9 +65,11 @@ class Paired(NamedTuple):
         """Bootstrap 95 % interval of the gap."""
         if not self.images:
             return Interval(-1.0, 1.0)
-        fixed, broken = (round(count / self.design_effect) for count in (self.fixed, self.broken))
-        images = max(fixed + broken, round(self.images / self.design_effect), 1)
-        return paired_gain(fixed, broken, images, resamples=RESAMPLES, seed=seed)
+        alone = paired_gain(self.fixed, self.broken, self.images, resamples=RESAMPLES, seed=seed)
+        wider = math.sqrt(self.design_effect)
+        return Interval(
+            max(-1.0, self.gap - wider * (self.gap - alone.low)), min(1.0, self.gap + wider * (alone.high - self.gap))
+        )
 
     def is_sure(self, comparisons: int = 1) -> bool:
         """Is the first better, by McNemar's exact test at 5 %, divided by the number of ``comparisons`` (Bonferroni)?

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from pipeline.training.classifiers.folds import stratified
 from pipeline.training.task import Task
 
 Labels = Literal["none", "few", "some", "many"]
@@ -15,7 +16,7 @@ ENOUGH_PER_CLASS = 10
 """Labelled target images per class from which on cross-validation on them decides."""
 
 FOLDS = 3
-"""Of that cross-validation; where images come in groups, there must be as many groups."""
+"""Of that cross-validation; where the labels, or the groups they come in, make fewer, they do not decide."""
 
 MANY_PER_CLASS = 20
 
@@ -67,8 +68,8 @@ class Situation(NamedTuple):
     source_misleads: bool
     """Do the target's labels contradict what was learned from the source?"""
     nearness: Nearness
-    groups: int | None = None
-    """Of labelled target images that must stay together; None where each is its own."""
+    folds: int = FOLDS
+    """That the target's labels make, in their groups, if they have any; :data:`FOLDS` at most."""
 
     @classmethod
     def of(cls, task: Task, *, source_misleads: bool = False) -> Situation:
@@ -82,13 +83,13 @@ class Situation(NamedTuple):
             source=len(task.source.split("train")) > 0,
             source_misleads=source_misleads,
             nearness=(task.domains.nearness if task.domains is not None else None) or "middle",
-            groups=None if task.groups is None else len(np.unique(task.groups)),
+            folds=_folds(task) if per_class else 0,
         )
 
     @property
     def labels_decide(self) -> bool:
         """Is cross-validation on the target's labels to choose?"""
-        return self.per_class >= ENOUGH_PER_CLASS and (self.groups is None or self.groups >= FOLDS)
+        return self.per_class >= ENOUGH_PER_CLASS and self.folds == FOLDS
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -111,6 +112,11 @@ class Situation(NamedTuple):
         if self.source_misleads:
             source = "a source whose labels contradict the target's"
         return f"The target has {labels}; there is {source}."
+
+
+def _folds(task: Task) -> int:
+    judged = task.cross_validated
+    return len(stratified(task.label_space.indices(judged.frame["label"]), judged.groups, FOLDS, seed=0))
 
 
 def _rarest(task: Task) -> int:

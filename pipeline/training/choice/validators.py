@@ -92,10 +92,10 @@ def pairs(images: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the stronger and of the weaker image of each pair, int64 [at most count]; no image with itself.
 
     The images stand in a ring, and each is blended with the next; where they are few, with the one after that, too, and
-    so on, until there are about ``count`` pairs.
+    so on, until there are about ``count`` pairs, or each two are met once.
     """
     order = np.random.default_rng(seed).permutation(images)
-    rings = min(max(1, count // max(1, images)), images - 1)
+    rings = min(max(1, count // max(1, images)), max(1, (images - 1) // 2)) if images > 1 else 0
     behind = [np.roll(order, distance) for distance in range(1, rings + 1)]
     return np.tile(order, rings)[:count], np.concatenate([order[:0], *behind])[:count]
 

@@ -57,16 +57,17 @@ def rows_of_task(task: Task) -> tuple[list[Rows], str]:
 
 
 def stratified(labels: np.ndarray, groups: np.ndarray | None, count: int, *, seed: int) -> list[Rows]:
-    """At most ``count`` folds with the classes spread evenly, the images of a group in one of them; none of one group.
+    """At most ``count`` folds with the classes spread evenly, the images of a group in one of them; none where there
+    is one group, or one image of each class.
 
     A class with one image, or group, is missing from what a fold is fitted to.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if groups is not None:
-        count = min(count, len(np.unique(groups)))
-        if count < 2:
-            return []
+    apart = len(labels) if groups is None else len(np.unique(groups))
+    count = min(count, apart, int(np.bincount(labels).max(initial=0)))
+    if count < 2:
+        return []
     splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than there are folds

@@ -43,7 +43,7 @@ def test_an_alias_leads_to_its_folder(workspace: Path, model: str, place: str) -
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("v9", r"found no .*out/v9\.\n[\s\S]*graftline promote v9 hands that one off"),
+        ("v9", r"found no .*out/v9\.\n[\s\S]*graftline promote v9 hands one of these off"),
         ("nothing.onnx", "found 'nothing.onnx', which does not exist"),
     ],
 )

@@ -105,5 +105,5 @@ def test_an_image_is_left_out_with_its_group() -> None:
     assert left_one_out(bursts, bursts.features).beyond_chance > 0.3
     assert left_one_out(bursts, bursts.features, groups).beyond_chance < 0.2
     apart = clusters(6, apart=50.0)
-    assert 0 == left_one_out(apart, np.zeros((1, 32)), apart.labels).right
+    assert 0 == left_one_out(apart, np.zeros((1, 32)), apart.labels).images, "nobody could name any of them"
     assert left_one_out(apart, np.zeros((1, 32)), np.arange(len(apart))).beyond_chance == 1.0

@@ -115,14 +115,14 @@ def test_a_baseline_that_calls_everything_alike_is_not_the_surer_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "count", "expected"), [(200, 50, 50), (200, 450, 400), (3, 50, 6), (1, 50, 0), (0, 5, 0)]
+    ("images", "count", "expected"), [(200, 50, 50), (200, 450, 400), (3, 50, 3), (9, 500, 36), (1, 50, 0), (0, 5, 0)]
 )
 def test_few_images_are_blended_with_several_others(images: int, count: int, expected: int) -> None:
-    """As many pairs as are wanted, as far as whole rings go; no image with itself, and no pair twice."""
+    """As many pairs as are wanted, as far as whole rings go; no image with itself, and no two of them twice."""
     stronger, weaker = validators.pairs(images, count, seed=1)
     assert expected == len(stronger) == len(weaker)
     assert (stronger != weaker).all()
-    assert expected == len(set(zip(stronger.tolist(), weaker.tolist(), strict=True)))
+    assert expected == len({frozenset(pair) for pair in zip(stronger.tolist(), weaker.tolist(), strict=True)})
 
 
 @pytest.mark.parametrize("images", [60, 400])
@@ -151,6 +151,8 @@ def test_blends_of_images_apart_are_as_good_as_images() -> None:
     assert Paired.of(first, first) == Paired.of_blends(first, first, apart)
     assert Paired(9, 0, 30).is_sure()
     assert not Paired(9, 0, 30, design_effect=3.0).is_sure()
+    wide, narrow = Paired(20, 4, 200, design_effect=4.0), Paired(20, 4, 200)
+    assert wide.interval(0).low - wide.gap == pytest.approx(2 * (narrow.interval(0).low - narrow.gap))
     assert Paired(9, 0, 9, design_effect=2.0).interval(0).high == 1.0
 
 

@@ -81,6 +81,7 @@ def test_images_of_a_group_are_never_apart() -> None:
 def test_one_group_leaves_nothing_to_hold_out() -> None:
     """And two make two folds."""
     assert ([], folds.NOTHING_HELD_OUT) == folds.rows_of_task(one_burst())
+    assert [] == folds.stratified(np.arange(4), np.array([0, 0, 1, 2]), 3, seed=0), "one image of each class"
     labels = np.array([0, 1, 0, 1])
     assert 2 == len(folds.stratified(labels, np.array([0, 0, 1, 1]), 5, seed=0))
 

@@ -203,6 +203,7 @@ def test_images_of_a_group_share_their_fold() -> None:
     assert all(len(set(folds[groups == group])) == 1 for group in range(8))
     assert ranking.FOLDS == len(set(folds))
     assert 2 == len(set(stratified_folds(labels, 0, groups % 2)))
+    assert 1 < len(set(stratified_folds(np.array([0, 0, 1, 1]), 0, np.array([0, 1, 0, 2]))))
     by_class = stratified_folds(labels, 0, labels)
     np.testing.assert_array_equal(stratified_folds(labels, 0), by_class)
 

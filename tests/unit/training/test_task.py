@@ -79,6 +79,9 @@ def test_validation_images_of_an_untaught_class_have_no_loss(a_task: Task) -> No
     images = without.val_images
     assert images is not None
     assert (images.labels != 2).tolist() == images.taught.tolist()
+    beside = without.val_images_beside_source
+    assert beside is not None
+    assert beside.taught.all(), "the source has that class"
     network = without.pretrained_network()
     network.set_head(torch.zeros(3, 256), torch.tensor([1.0, 0.0, -30.0]))
     found = score_on("cpu", network, images)
