@@ -1,4 +1,4 @@
-"""Claim: `auto` finds the strategy that fits, and never ships what is worse than the baseline.
+"""Claim: `auto` finds the strategy that fits; how often it ships what is worse than the baseline is counted.
 
 Strategies on real shifts, and `auto` beside them, with three seeds. Training never sees a label of the test split;
 these are read here alone, for the score. What is measured where:
